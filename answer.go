@@ -1,0 +1,297 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+var errTooLarge = errors.New("message is over the size limit")
+
+// An answer is what an HTTP server sends back for one request.
+type answer struct {
+	c        *httpConn
+	m        *Message // what was posted; an empty one for a GET
+	reply    *Reply
+	answered bool // the response to m has come
+	at       position
+}
+
+// relay hands the messages of resp to the session as they arrive. It returns nil when the exchange
+// is complete; errDetached when the call may yet be answered on another stream; errRelayed when
+// the server answered otherwise than with a response and the client has got that; else why there
+// is no answer.
+func (a *answer) relay(ctx context.Context, resp *http.Response) error {
+	body, err := "", error(nil)
+	switch {
+	case isEventStream(resp.Header):
+		err = a.events(resp.Body)
+	case resp.ContentLength < 0 && a.m.Stream != nil:
+		err = a.pieces(resp.Body)
+	default:
+		if body, err = a.c.d.text.read(resp.Body, resp.ContentLength, a.c.d.max); err == nil {
+			a.reply.Whole = true
+			a.whole(body)
+		}
+	}
+	if err != nil {
+		if ctx.Err() != nil && a.m.Stream != nil && !isStateless(a.m.Revision) && a.at.id != "" {
+			return errDetached
+		}
+		if a.m.Stream != nil || a.at.id == "" || isStateless(a.m.Revision) {
+			return &Error{Code: 502, Text: "server's answer broke off", Cause: err}
+		}
+	}
+	if a.m.Stream != nil {
+		a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply, Last: true}, nil)
+	}
+	if a.m.Kind != Call || a.answered {
+		if a.m.Stream == nil && a.reply.Status/100 != 2 {
+			return a.refusal(body)
+		}
+		return nil
+	}
+	switch {
+	case a.m.Stream != nil && a.at.id != "" && !isStateless(a.m.Revision):
+		return errDetached
+	case a.m.Stream != nil:
+		return errRelayed
+	case a.at.id != "" && !isStateless(a.m.Revision):
+		a.c.follow(ctx, a, a.at)
+		if a.answered {
+			return nil
+		}
+	}
+	return a.refusal(body)
+}
+
+// refusal is what a client on stdio hears when the server's answer is no response to its call.
+func (a *answer) refusal(body string) error {
+	status := a.reply.Status
+	if status/100 == 2 {
+		return &Error{Code: 502, Text: "server's answer has no response"}
+	}
+	return &Error{
+		Code:       status,
+		Text:       fmt.Sprintf("server answered %d %s", status, http.StatusText(status)),
+		RetryAfter: retryAfter(a.reply.Header),
+		Cause:      fmt.Errorf("body of %d bytes", len(body)),
+	}
+}
+
+// message hands on m, which came in this answer.
+func (a *answer) message(m *Message, event *Event) {
+	m.Stream, m.Reply, m.Event = a.m.Stream, a.reply, event
+	if m.Kind == Response && a.m.Kind == Call && canonicalID(m.ID) == canonicalID(a.m.ID) {
+		a.answered = true
+		if a.m.Method == "tools/list" && m.Result != "" && isStateless(a.m.Revision) {
+			for _, bad := range a.c.d.params.learn(m.Result) {
+				a.c.d.log.Warn("tool has an invalid x-mcp-header", "tool", bad)
+			}
+		}
+	}
+	a.c.receive(m, nil)
+}
+
+// texts hands on one message, or those of a batch, and reports whether text was that.
+func (a *answer) texts(text string, event *Event) bool {
+	m, err := Parse(text)
+	if err == errBatch && a.c.s.Revision() == batchRevision {
+		texts, err := splitBatch(text, maxBatch)
+		ok := err == nil
+		for _, text := range texts {
+			if m, err := Parse(text); err == nil {
+				a.reply.Whole = false
+				a.message(m, nil)
+			} else {
+				ok = false
+			}
+		}
+		return ok
+	}
+	if err != nil || m.Kind == Response && m.ID == "" {
+		return false
+	}
+	a.message(m, event)
+	return true
+}
+
+// whole hands on a body that is there entirely.
+func (a *answer) whole(body string) {
+	if body != "" && a.texts(body, nil) {
+		return
+	}
+	if a.m.Stream != nil {
+		a.c.receive(&Message{Raw: body, Stream: a.m.Stream, Reply: a.reply}, nil)
+		return
+	}
+	// A client on stdio has no use for a status: give it the server's error under the id of its
+	// call, where the server left that out or made it null.
+	if e := member(body, "error"); a.m.Kind == Call && strings.HasPrefix(e, "{") {
+		if m, err := Parse(`{"jsonrpc":"2.0","id":` + a.m.ID + `,"error":` + e + `}`); err == nil {
+			a.message(m, nil)
+			return
+		}
+	}
+	if body != "" {
+		a.c.d.log.Info("server's answer is no message", "status", a.reply.Status, "bytes", len(body))
+	}
+}
+
+// events hands on a stream of events. What is in them but no message goes on as it is.
+func (a *answer) events(body io.Reader) error {
+	r := NewEventReader(body, a.c.d.max)
+	if a.m.Stream != nil { // the head, before there is anything to say
+		a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply}, nil)
+	}
+	for {
+		event, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if event.HasID {
+			a.at.id = event.ID
+		}
+		if event.Retry >= 0 {
+			a.at.retry = min(time.Duration(event.Retry)*time.Millisecond, maxRetry)
+		}
+		if event.Data != "" && a.texts(event.Data, &event) {
+			continue
+		}
+		if event.Data != "" {
+			a.c.d.log.Info("server sent an event that is no message", "bytes", len(event.Data))
+		}
+		a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply, Event: &event}, nil)
+	}
+}
+
+// pieces hands on a body of unknown length as it arrives: "application/json" may turn out to be
+// one message after the other.
+func (a *answer) pieces(body io.Reader) error {
+	var s jsonSplitter
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := body.Read(buf)
+		for rest := buf[:n]; len(rest) > 0; {
+			text, used := s.next(rest)
+			rest = rest[used:]
+			if s.size() > a.c.d.max {
+				return errTooLarge
+			}
+			if text != "" && !a.texts(text, nil) {
+				a.c.receive(&Message{Raw: text, Stream: a.m.Stream, Reply: a.reply}, nil)
+			}
+		}
+		if err != nil {
+			if text := s.rest(); text != "" || err == io.EOF && !s.any {
+				a.c.receive(&Message{Raw: text, Stream: a.m.Stream, Reply: a.reply}, nil)
+			}
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// A jsonSplitter cuts a stream of bytes after each JSON object or array at the top level. Bytes
+// before one that are not white space are cut off as they come. The zero value is ready.
+type jsonSplitter struct {
+	text     []byte
+	depth    int
+	inString bool
+	escaped  bool
+	any      bool // something was cut
+}
+
+// next takes bytes from b, and returns a text if one is complete, and how many bytes it took.
+func (s *jsonSplitter) next(b []byte) (text string, used int) {
+	for i, c := range b {
+		switch {
+		case s.escaped:
+			s.escaped = false
+		case s.inString:
+			s.escaped = c == '\\'
+			s.inString = c != '"'
+		case s.depth > 0 && c == '"':
+			s.inString = true
+		case c == '{' || c == '[':
+			s.depth++
+		case s.depth > 0 && (c == '}' || c == ']'):
+			s.depth--
+			if s.depth == 0 {
+				s.text = append(s.text, b[:i+1]...)
+				return s.cut(), i + 1
+			}
+		}
+	}
+	s.text = append(s.text, b...)
+	if s.depth == 0 && strings.TrimSpace(string(s.text)) != "" {
+		return s.cut(), len(b)
+	}
+	return "", len(b)
+}
+
+func (s *jsonSplitter) cut() string {
+	text := string(s.text)
+	s.text, s.any = s.text[:0], true
+	return text
+}
+
+// rest is what was not complete at the end.
+func (s *jsonSplitter) rest() string {
+	if strings.TrimSpace(string(s.text)) == "" {
+		return ""
+	}
+	return s.cut()
+}
+
+func (s *jsonSplitter) size() int { return len(s.text) }
+
+// A textReader reads bodies into strings through buffers that it keeps. The zero value is ready;
+// it may be used concurrently.
+type textReader struct{ buffers sync.Pool }
+
+// read reads r to its end. size is its length, -1 if unknown. Over max bytes it returns errTooLarge.
+func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
+	if size > int64(max) {
+		return "", errTooLarge
+	}
+	if size == 0 {
+		return "", nil
+	}
+	buf, _ := t.buffers.Get().(*[]byte)
+	if buf == nil {
+		b := make([]byte, 32<<10)
+		buf = &b
+	}
+	defer t.buffers.Put(buf)
+	var text strings.Builder
+	if size > 0 {
+		text.Grow(int(size))
+	}
+	for {
+		n, err := r.Read(*buf)
+		if text.Len()+n > max {
+			return "", errTooLarge
+		}
+		text.Write((*buf)[:n])
+		if err == io.EOF {
+			return text.String(), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}

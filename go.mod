@@ -1,0 +1,3 @@
+module mcpproxy
+
+go 1.25

@@ -1,0 +1,219 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// version is raised in the commit that releases it. A copy of the folder in another module keeps it.
+const version = "0.1.0"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	code := run(ctx, os.Args[1:], os.LookupEnv, stdio{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// stdio is what the program reads and writes.
+type stdio struct {
+	in  io.Reader
+	out io.WriteCloser
+	err io.Writer
+}
+
+// run does what args ask for and returns the exit status: 0 done, 1 failed, 2 misused.
+func run(ctx context.Context, args []string, env func(string) (string, bool), std stdio) int {
+	c, err := ParseConfig(args, env)
+	var help *HelpRequest
+	switch {
+	case errors.As(err, &help):
+		fmt.Fprint(std.out, help.Text)
+		return 0
+	case err != nil:
+		for _, line := range strings.Split(strings.TrimRight(err.Error(), "\n"), "\n") {
+			fmt.Fprintf(std.err, "mcpproxy: %s\n", line)
+		}
+		return 2
+	}
+	switch c.Mode {
+	case "token":
+		err = printToken(c.Args[0], std)
+	case "demo":
+		err = serveDemo(ctx, std.in, std.out)
+		if ctx.Err() != nil {
+			err = nil
+		}
+	default:
+		err = forward(ctx, c, std)
+	}
+	if err != nil {
+		fmt.Fprintf(std.err, "mcpproxy: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// versionText is what -version prints. The revision is named only when it is the program's own, not
+// that of a module which holds a copy.
+func versionText() string {
+	text := "mcpproxy " + version
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Path == "mcpproxy" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				text += " (" + s.Value[:min(12, len(s.Value))] + ")"
+			}
+		}
+	}
+	return text + "\n"
+}
+
+// printToken makes a token for a user of -auth-tokens.
+func printToken(name string, std stdio) error {
+	token, line, err := newToken(name)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.err, "The token, for the client; it is shown this once:\n")
+	fmt.Fprintln(std.out, token)
+	fmt.Fprintf(std.err, "The line for the file that -auth-tokens names:\n")
+	fmt.Fprintln(std.out, line)
+	return nil
+}
+
+func newLogger(c *Config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// A closingDialer has something of its own that must be closed when all sessions have ended.
+type closingDialer interface {
+	Dialer
+	Close()
+}
+
+// forward stands between clients and a server until ctx ends or the one client is gone.
+func forward(ctx context.Context, c *Config, std stdio) error {
+	log := newLogger(c, std.err)
+	var listener net.Listener
+	if c.Listen != "" {
+		var err error
+		if listener, err = net.Listen("tcp", c.Listen); err != nil {
+			return err
+		}
+		defer listener.Close()
+	}
+	front := &httpFront{
+		Log: log, Command: c.URL == nil, Max: c.MaxMessage,
+		TrustedProxies: c.TrustedProxies, Hosts: c.AllowHosts, Origins: c.AllowOrigins,
+	}
+	if c.AuthTokens != "" {
+		var err error
+		if front.Tokens, err = OpenTokens(c.AuthTokens); err != nil {
+			return err
+		}
+		front.Tokens.Log = log
+	}
+	dialer, err := newDialer(c, log)
+	if err != nil {
+		return err
+	}
+	defer dialer.Close()
+	var chain []Interceptor
+	if len(c.Limits) > 0 {
+		chain = append(chain, limitInterceptor(NewLimiter(c.Limits), c.LimitStatus, c.LimitReport, log))
+	}
+	bounds := Bounds{c.MaxSessions, c.MaxCalls, c.Idle, c.Lifetime, c.CallTimeout}
+	front.Proxy = NewProxy(dialer, bounds, log, chain...)
+	if listener == nil {
+		return serveStdio(ctx, front.Proxy, std.in, std.out, c.MaxMessage, c.Grace)
+	}
+	if c.Exposed() {
+		log.Warn("anyone who can reach this address can use the server: see -auth-tokens", "address", c.Listen)
+	}
+	log.Info("listening", "url", "http://"+listener.Addr().String()+endpoint)
+	return serveHTTP(ctx, front, listener, c.Grace)
+}
+
+// newDialer makes the way to the server that c names.
+func newDialer(c *Config, log *slog.Logger) (closingDialer, error) {
+	switch {
+	case c.URL != nil:
+		d := newHTTPDialer(c.URL, c.CAs, c.MaxMessage, log)
+		d.header, d.pass = c.Headers, map[string]bool{}
+		for _, name := range c.PassHeaders {
+			d.pass[name] = true
+		}
+		return d, nil
+	case c.Demo:
+		return newCommandDialer(startDemo, c.MaxMessage, log), nil
+	}
+	// Not found is better said now than to the first client.
+	if _, err := exec.LookPath(c.Stdio[0]); err != nil {
+		return nil, fmt.Errorf("-stdio: %w", err)
+	}
+	sp := newSpawner()
+	d := newCommandDialer(func() (*process, error) { return startChild(sp, c.Stdio, log) }, c.MaxMessage, log)
+	d.release = sp.Close
+	return d, nil
+}
+
+// startChild runs the server as a child of the program.
+func startChild(sp *spawner, argv []string, log *slog.Logger) (*process, error) {
+	child, err := sp.start(argv, log)
+	if err != nil {
+		return nil, err
+	}
+	log.Debug("server started", "command", argv[0])
+	return &process{in: child.In, out: child.Out, done: child.Done(), end: child.End, status: func() (string, bool) {
+		code, ok := child.Exit()
+		well := ok && code == 0
+		if !well {
+			log.Error("server ended", "status", child.Status(), "stderr", strings.Join(child.tail(), "\n"))
+		}
+		return child.Status(), well
+	}}, nil
+}
+
+// startDemo runs the built-in server in the program itself.
+func startDemo() (*process, error) {
+	serverIn, in := io.Pipe()
+	out, serverOut := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { // ends with its input, or with ctx
+		defer close(done)
+		err := serveDemo(ctx, serverIn, serverOut)
+		serverIn.CloseWithError(io.ErrClosedPipe)
+		serverOut.CloseWithError(err)
+	}()
+	return &process{in: in, out: out, done: done, status: func() (string, bool) { return "exit status 0", true }, end: func() {
+		in.Close()
+		select {
+		case <-done:
+		case <-time.After(2 * time.Second):
+			cancel()
+			out.Close()
+			<-done
+		}
+		cancel()
+	}}, nil
+}

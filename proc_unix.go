@@ -1,0 +1,36 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+//go:build unix && !linux
+
+package main
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// procAttr puts a child into a process group of its own. Nothing here ends it when the proxy is killed, but the end of
+// file on its stdin does, on which a server "SHOULD exit promptly" (2026-07-28, basic/transports/stdio, Shutdown).
+func procAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// awaitEnd returns when the process of cmd has ended and reaps it.
+func awaitEnd(cmd *exec.Cmd) { cmd.Wait() }
+
+// A group is a process group that p leads. terminate and kill may be called until p has been reaped.
+type group struct{ p *os.Process }
+
+func newGroup(p *os.Process, _ *slog.Logger) group { return group{p} }
+
+func (g group) terminate() { syscall.Kill(-g.p.Pid, syscall.SIGTERM) }
+
+// kill kills p also if it has left its group.
+func (g group) kill() {
+	g.release()
+	g.p.Kill()
+}
+
+// release kills what is left of the group. It is called right after p was reaped, before its number comes round again.
+func (g group) release() { syscall.Kill(-g.p.Pid, syscall.SIGKILL) }

@@ -1,0 +1,374 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+)
+
+// An Interceptor sees a message on its way and returns what is to be carried on: m, a changed
+// copy, a message in the other direction (an answer in the server's stead), or nil to drop a
+// notification. A *[Error] refuses m.
+type Interceptor func(ctx context.Context, s *Session, m *Message) (*Message, error)
+
+// A Proxy carries messages between clients and servers. Whoever read a message calls it, and it
+// calls the other side's Conn: it has no goroutines or queues of its own. Make one with NewProxy.
+type Proxy struct {
+	Sessions *Sessions
+	Log      *slog.Logger
+	dialer   Dialer
+	chain    []Interceptor // in order towards the server, in reverse towards the client
+	aside    chan struct{} // bounds answers to a server that are sent from the side
+	wg       sync.WaitGroup
+}
+
+// Answers that the proxy itself owes a server are not sent by the goroutine that reads from it:
+// a server that does not read while it writes would never be read from again.
+const maxAside = 64
+
+var (
+	// errDetached is returned by a Server's Send when the stream of a call is over and the call is
+	// not, as up to 2025-11-25: "disconnection SHOULD NOT be interpreted as the client cancelling
+	// its request". The answer may come on another stream.
+	errDetached = errors.New("stream ended before its call")
+	// errRelayed is returned by a Server's Send when the server's answer to a call was no message
+	// that answers it, and has been passed on as it was.
+	errRelayed = errors.New("answer was relayed")
+)
+
+// NewProxy makes a proxy to the server that dialer reaches. Messages to the server meet the
+// interceptors in the order given.
+func NewProxy(dialer Dialer, b Bounds, log *slog.Logger, chain ...Interceptor) *Proxy {
+	p := &Proxy{Log: log, dialer: dialer, chain: chain, aside: make(chan struct{}, maxAside)}
+	p.Sessions = NewSessions(b, p.settle)
+	return p
+}
+
+// Open begins a session for client and connects it to a server.
+func (p *Proxy) Open(ctx context.Context, client Conn, user string, transient bool) (*Session, error) {
+	s, err := p.Sessions.Open(client, user, transient)
+	if err != nil {
+		return nil, err
+	}
+	s.expire = p.expire
+	server, err := p.dialer.Dial(ctx, s, func(m *Message, err error) { p.receive(s, m, err) })
+	if err != nil {
+		p.Sessions.End(s, err)
+		return nil, err
+	}
+	if !s.setServer(server) {
+		server.Close()
+		return nil, &Error{Code: 502, Text: "server is gone", Cause: s.Reason()}
+	}
+	return s, nil
+}
+
+// Close ends all sessions and waits for what they started.
+func (p *Proxy) Close() {
+	p.Sessions.EndAll(errShutdown)
+	p.Sessions.Wait()
+	p.wg.Wait()
+}
+
+// ToServer carries m from the client of s to its server. What becomes of it, refusals included,
+// reaches the client through its Conn. It returns when the server's Conn has taken m.
+func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
+	m.Dir = ToServer
+	call, refusal := p.admit(ctx, s, m)
+	if refusal != nil {
+		p.refuse(s, m, refusal)
+		return
+	}
+	if call != nil && m.Stream != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		call.cancel = cancel
+	}
+	if call != nil {
+		if refusal := s.book(ToServer, call); refusal != nil {
+			p.refuse(s, m, refusal)
+			return
+		}
+	}
+	out, err := m, error(nil)
+	for i := 0; i < len(p.chain) && err == nil && out != nil && out.Dir == ToServer; i++ {
+		out, err = p.chain[i](ctx, s, out)
+	}
+	switch {
+	case err != nil:
+	case out == nil && call == nil:
+		p.Log.Debug("notification dropped by an interceptor", "method", m.Method)
+		p.finish(m)
+		return
+	case out == nil:
+		err = &Error{Code: 403, Status: 200, Text: "refused"}
+	case out.Dir == ToClient:
+		p.answer(s, out, call)
+		return
+	default:
+		if m.Method == methodCancelled {
+			p.cancelled(s, m)
+		}
+		err = s.server.Send(ctx, out)
+	}
+	if err == nil || errors.Is(err, errDetached) {
+		return
+	}
+	if call != nil && !s.strikeCall(ToServer, call) || err == errRelayed {
+		return // answered, cancelled or expired meanwhile
+	}
+	if m.Stream != nil && ctx.Err() != nil {
+		p.Log.Debug("client went away", "method", m.Method, "id", m.ID)
+		return
+	}
+	p.refuse(s, m, err)
+}
+
+// admit checks what m says about calls in flight. It returns the entry for a call.
+func (p *Proxy) admit(ctx context.Context, s *Session, m *Message) (*PendingCall, *Error) {
+	switch m.Kind {
+	case Call:
+		return &PendingCall{Message: m, Stream: m.Stream}, nil
+	case Response:
+		// Without a session there is no book of what the server asked: it judges by itself.
+		if !s.Transient {
+			if m.Answers = s.strike(ToClient, m.ID); m.Answers == nil {
+				p.Log.Warn("response to no call dropped", "from", "client", "id", m.ID)
+				return nil, &Error{Code: codeInvalid, Status: 400, Text: "response to no call"}
+			}
+		}
+	default:
+		s.touch(ToClient, progressToken(m))
+	}
+	return nil, nil
+}
+
+// progressToken is the token of a progress notification, "" for anything else.
+func progressToken(m *Message) string {
+	if m.Method != methodProgress {
+		return ""
+	}
+	return member(m.Params, "progressToken")
+}
+
+// cancelled takes the call that the client cancels out of the book, so that a late answer is
+// dropped, and ends the stream on which the client waited for it.
+func (p *Proxy) cancelled(s *Session, m *Message) {
+	id := member(m.Params, "requestId")
+	if id == "" {
+		return
+	}
+	if c := s.strike(ToServer, id); c != nil {
+		p.finish(c.Message)
+	}
+}
+
+// finish ends the stream of m if it has one.
+func (p *Proxy) finish(m *Message) {
+	if m.Stream != nil {
+		m.Stream.Send(&Message{Dir: ToClient, Local: true, Last: true})
+	}
+}
+
+// refuse answers m, which came from the client, with err. A refused notification or response is
+// answered over HTTP only, where the request waits.
+func (p *Proxy) refuse(s *Session, m *Message, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Code: 502, Text: "server is unreachable", Cause: err}
+	}
+	p.Log.Warn("message refused", "method", m.Method, "name", m.Name, "id", m.ID, "code", e.Code, "error", e)
+	id := m.ID
+	if m.Kind != Call {
+		if m.Stream == nil {
+			return
+		}
+		id = ""
+	}
+	answer := e.answer(id)
+	if e.Bare {
+		answer = e.answer("")
+	}
+	answer.Stream = m.Stream
+	p.toClient(s, answer)
+}
+
+// reject answers bytes that are no message, or one that was not read to its end. e.ID is the id
+// if it is known.
+func (p *Proxy) reject(s *Session, x Stream, e *Error) {
+	p.Log.Warn("message refused", "code", e.Code, "error", e)
+	answer := e.answer(e.ID)
+	answer.Stream = x
+	p.toClient(s, answer)
+}
+
+// answer sends the client a response that an interceptor gave in the server's stead.
+func (p *Proxy) answer(s *Session, m *Message, call *PendingCall) {
+	if call == nil || !s.strikeCall(ToServer, call) {
+		return
+	}
+	m.Answers, m.Stream = call, call.Stream
+	p.toClient(s, m)
+}
+
+// receive carries m, which the server of s said, to its client. err ends the conversation.
+func (p *Proxy) receive(s *Session, m *Message, err error) {
+	if err != nil {
+		p.Sessions.End(s, err)
+		return
+	}
+	m.Dir = ToClient
+	switch m.Kind {
+	case Opaque:
+		p.send(s, m)
+		return
+	case Response:
+		call := s.strike(ToServer, m.ID)
+		if call == nil {
+			p.Log.Warn("response to no call dropped", "from", "server", "id", m.ID)
+			return
+		}
+		m.Answers = call
+		if m.Stream == nil {
+			m.Stream = call.Stream
+		}
+		if call.Message.Method == methodInitialize && m.Result != "" {
+			revision, _ := unquote(member(m.Result, "protocolVersion"))
+			s.setRevision(revision)
+		}
+	case Call:
+		if m.Stream == nil {
+			m.Stream = s.streamFor("", true)
+		}
+		if refusal := s.book(ToClient, &PendingCall{Message: m}); refusal != nil {
+			p.refuseServer(s, m, refusal)
+			return
+		}
+	case Notification:
+		token := progressToken(m)
+		s.touch(ToServer, token)
+		if m.Stream == nil {
+			m.Stream = s.streamFor(token, m.Method == methodLog || token != "")
+		}
+		if m.Method == methodCancelled {
+			s.strike(ToClient, member(m.Params, "requestId"))
+		}
+	}
+	p.toClient(s, m)
+}
+
+// toClient carries m through the interceptors, backwards, to the client.
+func (p *Proxy) toClient(s *Session, m *Message) {
+	m.Dir = ToClient
+	out, err := m, error(nil)
+	for i := len(p.chain) - 1; i >= 0 && err == nil && out != nil && out.Dir == ToClient; i-- {
+		out, err = p.chain[i](context.Background(), s, out)
+	}
+	switch {
+	case err != nil && m.Kind == Response:
+		var e *Error
+		if !errors.As(err, &e) {
+			e = &Error{Code: 403, Status: 200, Text: "refused", Cause: err}
+		}
+		out = e.answer(m.ID)
+		out.Dir, out.Stream, out.Answers = ToClient, m.Stream, m.Answers
+	case err != nil:
+		p.Log.Warn("message refused", "method", m.Method, "error", err)
+		p.dropped(s, m, err)
+		return
+	case out == nil || out.Dir != ToClient:
+		p.dropped(s, m, errors.New("stopped by an interceptor"))
+		return
+	}
+	p.send(s, out)
+}
+
+// send passes m to the client. What could not be passed is logged, and a server that asked hears
+// of it.
+func (p *Proxy) send(s *Session, m *Message) {
+	if err := s.client.Send(context.Background(), m); err != nil && m.Kind != Opaque {
+		p.Log.Info("message to the client lost", "method", m.Method, "id", m.ID, "error", err)
+		p.dropped(s, m, err)
+	}
+}
+
+// dropped tells the server, if it waits for an answer to m, that none will come.
+func (p *Proxy) dropped(s *Session, m *Message, err error) {
+	if m.Kind == Call && s.strike(ToClient, m.ID) != nil {
+		p.refuseServer(s, m, err)
+	}
+}
+
+// refuseServer answers a call of the server.
+func (p *Proxy) refuseServer(s *Session, m *Message, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Code: 502, Text: "client is gone", Cause: err}
+	}
+	p.Log.Warn("call of the server refused", "method", m.Method, "id", m.ID, "error", e)
+	p.tellServer(s, e.answer(m.ID))
+}
+
+// tellServer sends what the proxy itself has to say to the server, from the side.
+func (p *Proxy) tellServer(s *Session, m *Message) {
+	m.Dir = ToServer
+	s.mu.Lock()
+	server := s.server
+	s.mu.Unlock()
+	if server == nil {
+		return
+	}
+	select {
+	case p.aside <- struct{}{}:
+	default:
+		p.Log.Warn("message to the server lost: it does not read", "id", m.ID)
+		return
+	}
+	p.wg.Go(func() { // ends with the server, whose Close unblocks Send
+		defer func() { <-p.aside }()
+		if err := server.Send(context.Background(), m); err != nil {
+			p.Log.Debug("message to the server lost", "id", m.ID, "error", err)
+		}
+	})
+}
+
+// expire refuses a call that took too long. The session has struck it out already.
+func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
+	e := &Error{Code: 504, Text: "call took too long"}
+	if d == ToClient {
+		p.refuseServer(s, c.Message, e)
+		return
+	}
+	p.tellServer(s, cancellation(c.Message.ID, "call took too long"))
+	p.refuse(s, c.Message, e)
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// settle answers all that a session still owes its client when it ends.
+func (p *Proxy) settle(s *Session, reason error) {
+	var e *Error
+	switch {
+	case errors.As(reason, &e):
+	case reason == errShutdown:
+		e = &Error{Code: 503, Text: "shutting down"}
+	default:
+		e = &Error{Code: 404, Text: "session ended", Cause: reason}
+	}
+	if !s.Transient {
+		p.Log.Info("session ended", "session", s.label(), "reason", reason)
+	}
+	s.takeAll(ToClient)
+	for _, c := range s.takeAll(ToServer) {
+		p.refuse(s, c.Message, e)
+		if c.cancel != nil {
+			c.cancel()
+		}
+	}
+}

@@ -1,0 +1,499 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Bounds keep sessions finite. A duration of 0 means no bound; the counts must be positive.
+type Bounds struct {
+	Sessions    int           // open at the same time
+	Calls       int           // in flight per session and direction
+	Idle        time.Duration // without a message; never while a call or a stream is open
+	Lifetime    time.Duration // from the first message
+	CallTimeout time.Duration // for a call; each progress notification starts it anew
+}
+
+// A PendingCall is a call in flight. It is immutable but for what the session guards.
+type PendingCall struct {
+	Message *Message           // as it came
+	Stream  Stream             // where the client waits for the answer; nil over stdio
+	key     string             // canonical id
+	cancel  context.CancelFunc // ends what carries the call; may be nil
+
+	deadline time.Time // guarded by the session; zero means none
+}
+
+// A Session ties a client's Conn to a server's. Up to 2025-11-25 it is what Mcp-Session-Id names,
+// or one conversation over stdio. A transient session serves one HTTP request: in 2026-07-28, and
+// in front of HTTP servers that give no session id.
+type Session struct {
+	Transient bool
+	User      string // who opened it, "" if nobody was authenticated
+	table     *Sessions
+	client    Conn
+	server    Server
+	expire    func(*Session, Direction, *PendingCall) // a call took too long
+
+	mu       sync.Mutex // protects following
+	id       string     // towards the client; "" if it has none
+	revision string     // agreed in initialize; "" before
+	calls    [2][]*PendingCall
+	opened   time.Time
+	used     time.Time
+	streams  int // open GET streams
+	timer    *time.Timer
+	quiet    chan struct{} // closed once no call of the client waits; nil if nobody asks
+	ended    bool
+	reason   error // why it ended
+}
+
+// Sessions is the table of open sessions. All of them count, but only those with an id can be
+// found. Make one with NewSessions.
+type Sessions struct {
+	bounds Bounds
+	closed func(s *Session, reason error) // fails what the session still owes
+
+	wg   sync.WaitGroup // of sessions that are ending
+	mu   sync.Mutex     // protects following
+	byID map[string]*Session
+	open map[*Session]struct{}
+	shut bool
+}
+
+var (
+	errIdle     = errors.New("session was idle too long")
+	errLifetime = errors.New("session reached its lifetime")
+	errDeleted  = errors.New("client ended the session")
+	errShutdown = errors.New("proxy is shutting down")
+	errServed   = errors.New("request was served")
+)
+
+// NewSessions makes an empty table. When a session ends, closed is called before its conns are
+// closed.
+func NewSessions(b Bounds, closed func(*Session, error)) *Sessions {
+	return &Sessions{bounds: b, closed: closed, byID: map[string]*Session{}, open: map[*Session]struct{}{}}
+}
+
+// Open begins a session, or refuses when there are too many.
+func (t *Sessions) Open(client Conn, user string, transient bool) (*Session, error) {
+	now := time.Now()
+	s := &Session{Transient: transient, User: user, table: t, client: client, opened: now, used: now}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.shut {
+		return nil, &Error{Code: 503, Text: "shutting down", RetryAfter: time.Second}
+	}
+	if len(t.open) >= t.bounds.Sessions {
+		return nil, &Error{Code: 503, Text: "too many sessions", RetryAfter: time.Second}
+	}
+	t.open[s] = struct{}{}
+	return s, nil
+}
+
+// Name gives s an id of 128 random bits under which Get finds it, and returns it. A session that
+// has ended gets none.
+func (t *Sessions) Name(s *Session) string {
+	id := rand.Text()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.open[s]; !ok {
+		return ""
+	}
+	t.byID[id] = s
+	s.mu.Lock()
+	s.id = id
+	s.arm(time.Now())
+	s.mu.Unlock()
+	return id
+}
+
+// Get finds a session by its id. Another user's session is not found.
+func (t *Sessions) Get(id, user string) *Session {
+	t.mu.Lock()
+	s := t.byID[id]
+	t.mu.Unlock()
+	if s == nil || s.User != user {
+		return nil
+	}
+	return s
+}
+
+// End closes all that s has: calls, streams, conns and with them the server's child. It may be
+// called more than once; it does not wait for the server's end, Wait does.
+func (t *Sessions) End(s *Session, reason error) {
+	t.mu.Lock()
+	if _, ok := t.open[s]; !ok {
+		t.mu.Unlock()
+		return
+	}
+	delete(t.open, s)
+	s.mu.Lock()
+	delete(t.byID, s.id)
+	s.ended, s.reason = true, reason
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	server := s.server
+	s.mu.Unlock()
+	t.wg.Add(1)
+	t.mu.Unlock()
+
+	t.closed(s, reason)
+	s.client.Close()
+	if server == nil || s.Transient {
+		if server != nil {
+			server.Close()
+		}
+		t.wg.Done()
+		return
+	}
+	go func() { // ends with the server, which its Close bounds
+		defer t.wg.Done()
+		server.Close()
+	}()
+}
+
+// EndAll ends every session and lets no other begin.
+func (t *Sessions) EndAll(reason error) {
+	t.mu.Lock()
+	t.shut = true
+	all := make([]*Session, 0, len(t.open))
+	for s := range t.open {
+		all = append(all, s)
+	}
+	t.mu.Unlock()
+	for _, s := range all {
+		t.End(s, reason)
+	}
+}
+
+// Refuse lets no other session begin; those that are open go on.
+func (t *Sessions) Refuse() {
+	t.mu.Lock()
+	t.shut = true
+	t.mu.Unlock()
+}
+
+// Wait returns when every session that was ended has closed its server.
+func (t *Sessions) Wait() { t.wg.Wait() }
+
+// Quiet waits until no call of a client is in flight, or ctx ends.
+func (t *Sessions) Quiet(ctx context.Context) {
+	t.mu.Lock()
+	all := make([]*Session, 0, len(t.open))
+	for s := range t.open {
+		all = append(all, s)
+	}
+	t.mu.Unlock()
+	for _, s := range all {
+		select {
+		case <-s.Quiet():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ID is the id of the session towards the client, "" if it has none.
+func (s *Session) ID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
+// Revision is what initialize agreed on, "" before that and in 2026-07-28.
+func (s *Session) Revision() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
+}
+
+func (s *Session) setRevision(revision string) {
+	s.mu.Lock()
+	s.revision = revision
+	s.mu.Unlock()
+}
+
+// Ended reports whether the session is over.
+func (s *Session) Ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// Reason is why the session ended, nil before.
+func (s *Session) Reason() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason
+}
+
+// label names the session in the log: its id is a secret, so only the start of it.
+func (s *Session) label() string {
+	if id := s.ID(); id != "" {
+		return id[:6]
+	}
+	return "-"
+}
+
+// setServer ties the session to its server. It reports false when the session has ended meanwhile;
+// the caller then closes the server.
+func (s *Session) setServer(server Server) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = server
+	return !s.ended
+}
+
+// book enters a call that goes in direction d. An id that is in use is refused, as JSON-RPC has no
+// way to tell the answers apart.
+func (s *Session) book(d Direction, c *PendingCall) *Error {
+	c.key = canonicalID(c.Message.ID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.used = now
+	if s.ended {
+		return &Error{Code: 404, Text: "session not found", Bare: true}
+	}
+	for _, other := range s.calls[d] {
+		if other.key == c.key {
+			return &Error{Code: codeInvalid, Status: 400, Text: "a call with this id is in flight"}
+		}
+	}
+	if len(s.calls[d]) >= s.table.bounds.Calls {
+		return &Error{Code: 503, Text: "too many calls in flight", RetryAfter: time.Second}
+	}
+	// A subscription is a call without an end.
+	if t := s.table.bounds.CallTimeout; t > 0 && c.Message.Method != methodListen {
+		c.deadline = now.Add(t)
+	}
+	s.calls[d] = append(s.calls[d], c)
+	s.arm(now)
+	return nil
+}
+
+// strike takes the call with this id out of the book, and returns nil if there is none.
+func (s *Session) strike(d Direction, id string) *PendingCall {
+	key := canonicalID(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = time.Now()
+	for i, c := range s.calls[d] {
+		if c.key == key {
+			s.remove(d, i)
+			return c
+		}
+	}
+	return nil
+}
+
+// strikeCall takes c out of the book and reports whether it was there.
+func (s *Session) strikeCall(d Direction, c *PendingCall) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, other := range s.calls[d] {
+		if other == c {
+			s.remove(d, i)
+			return true
+		}
+	}
+	return false
+}
+
+// remove requires that s.mu is held.
+func (s *Session) remove(d Direction, i int) {
+	calls := s.calls[d]
+	calls[i] = calls[len(calls)-1]
+	calls[len(calls)-1] = nil
+	s.calls[d] = calls[:len(calls)-1]
+	if s.quiet != nil && !s.owes() {
+		close(s.quiet)
+		s.quiet = nil
+	}
+}
+
+// owes reports whether a client waits for an answer. It requires that s.mu is held.
+func (s *Session) owes() bool {
+	for _, c := range s.calls[ToServer] {
+		if c.Message.Method != methodListen {
+			return true
+		}
+	}
+	return false
+}
+
+// Quiet returns a channel that is closed once no call of the client waits for its answer.
+// Subscriptions do not count: they have no end of their own.
+func (s *Session) Quiet() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended && s.owes() {
+		if s.quiet == nil {
+			s.quiet = make(chan struct{})
+		}
+		return s.quiet
+	}
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+// takeAll empties the book of one direction.
+func (s *Session) takeAll(d Direction) []*PendingCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls := s.calls[d]
+	s.calls[d] = nil
+	if s.quiet != nil && !s.owes() {
+		close(s.quiet)
+		s.quiet = nil
+	}
+	return calls
+}
+
+// touch notes that the session is in use. With progress it also starts anew the time of the call
+// that has this progress token.
+func (s *Session) touch(d Direction, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = time.Now()
+	if token == "" {
+		return
+	}
+	for _, c := range s.calls[d] {
+		if c.Message.Token == token && !c.deadline.IsZero() {
+			c.deadline = s.used.Add(s.table.bounds.CallTimeout)
+		}
+	}
+}
+
+// streamFor finds the stream of a message from a server on stdio that names no HTTP request: by its
+// progress token, or, if it may belong to a call, by being sent while just one is in flight.
+func (s *Session) streamFor(token string, mayBelong bool) Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls := s.calls[ToServer]
+	if token != "" {
+		for _, c := range calls {
+			if c.Message.Token == token {
+				return c.Stream
+			}
+		}
+	}
+	if mayBelong && len(calls) == 1 {
+		return calls[0].Stream
+	}
+	return nil
+}
+
+// holdStream counts an open GET stream; release ends that.
+func (s *Session) holdStream() (release func()) {
+	s.mu.Lock()
+	s.streams++
+	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		s.streams--
+		s.used = time.Now()
+		s.mu.Unlock()
+	}
+}
+
+// arm sets the timer for the first thing that can expire, unless it is set. It requires that s.mu
+// is held.
+func (s *Session) arm(now time.Time) {
+	if s.timer != nil || s.ended {
+		return
+	}
+	next := s.next(now)
+	if next.IsZero() {
+		return
+	}
+	s.timer = time.AfterFunc(next.Sub(now), s.tick)
+}
+
+// next is when to look again, zero for never. It requires that s.mu is held. Calls that are
+// answered leave the timer as it is: one timer serves thousands of them.
+func (s *Session) next(now time.Time) time.Time {
+	b := s.table.bounds
+	var next time.Time
+	sooner := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	for d := range s.calls {
+		for _, c := range s.calls[d] {
+			if !c.deadline.IsZero() {
+				sooner(c.deadline)
+			}
+		}
+	}
+	if s.id == "" { // one on stdio, or transient, lives as long as its client
+		return next
+	}
+	if b.CallTimeout > 0 { // calls that come before the timer fires must find it early enough
+		sooner(now.Add(b.CallTimeout))
+	}
+	if b.Lifetime > 0 {
+		sooner(s.opened.Add(b.Lifetime))
+	}
+	if b.Idle > 0 {
+		if s.busy() {
+			sooner(now.Add(b.Idle))
+		} else {
+			sooner(s.used.Add(b.Idle))
+		}
+	}
+	return next
+}
+
+func (s *Session) busy() bool {
+	return s.streams > 0 || len(s.calls[ToServer]) > 0 || len(s.calls[ToClient]) > 0
+}
+
+// tick expires what is due.
+func (s *Session) tick() {
+	type late struct {
+		d Direction
+		c *PendingCall
+	}
+	var due []late
+	b := s.table.bounds
+	s.mu.Lock()
+	now := time.Now()
+	var reason error
+	switch {
+	case s.ended:
+	case s.id != "" && b.Lifetime > 0 && !now.Before(s.opened.Add(b.Lifetime)):
+		reason = errLifetime
+	case s.id != "" && b.Idle > 0 && !s.busy() && !now.Before(s.used.Add(b.Idle)):
+		reason = errIdle
+	default:
+		for d := range s.calls {
+			for i := len(s.calls[d]) - 1; i >= 0; i-- {
+				if c := s.calls[d][i]; !c.deadline.IsZero() && !now.Before(c.deadline) {
+					due = append(due, late{Direction(d), c})
+					s.remove(Direction(d), i)
+				}
+			}
+		}
+		s.timer = nil
+		s.arm(now)
+	}
+	s.mu.Unlock()
+	if reason != nil {
+		s.table.End(s, reason)
+	}
+	for _, l := range due {
+		s.expire(s, l.d, l.c)
+	}
+}
