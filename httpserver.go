@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,7 +21,7 @@ import (
 const (
 	endpoint     = "/mcp"
 	bodyTimeout  = 60 * time.Second // for a client to send a body
-	writeTimeout = 60 * time.Second // for a client to read what is written to it
+	writeTimeout = 60 * time.Second // for a client to read a part of what is written to it
 )
 
 // A httpFront serves clients over Streamable HTTP at /mcp, in every revision at once. The fields
@@ -90,7 +91,11 @@ func (f *httpFront) refuse(w http.ResponseWriter, r *http.Request, e *Error) {
 	if e.Bare {
 		id = ""
 	}
-	writeRefusal(w, e, e.answer(id).Raw)
+	text := e.answer(id).Raw
+	refusalHead(w.Header(), e)
+	jsonHead(w.Header(), text)
+	w.WriteHeader(e.status())
+	io.WriteString(w, text)
 }
 
 // isLoopback reports whether host, without port, names this machine.
@@ -357,6 +362,7 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 		Handler:           f,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		WriteTimeout:      writeTimeout, // until the first write; streams extend it
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(f.Log.Handler(), slog.LevelDebug),
 	}

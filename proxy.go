@@ -78,22 +78,27 @@ func (p *Proxy) Close() {
 // reaches the client through its Conn. It returns when the server's Conn has taken m.
 func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 	m.Dir = ToServer
-	call, refusal := p.admit(ctx, s, m)
-	if refusal != nil {
-		p.refuse(s, m, refusal)
-		return
-	}
-	if call != nil && m.Stream != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
-		call.cancel = cancel
-	}
-	if call != nil {
+	var call *PendingCall
+	switch m.Kind {
+	case Call:
+		call = &PendingCall{Message: m, Stream: m.Stream}
+		if m.Stream != nil {
+			ctx, call.cancel = context.WithCancel(ctx)
+			defer call.cancel()
+		}
 		if refusal := s.book(ToServer, call); refusal != nil {
 			p.refuse(s, m, refusal)
 			return
 		}
+	case Response:
+		// Without a session there is no book of what the server asked: it judges by itself.
+		if m.Answers = s.strike(ToClient, m.ID); m.Answers == nil && !s.Transient {
+			p.Log.Warn("response to no call dropped", "from", "client", "id", m.ID)
+			p.finish(m)
+			return
+		}
+	default:
+		s.touch(ToClient, progressToken(m))
 	}
 	out, err := m, error(nil)
 	for i := 0; i < len(p.chain) && err == nil && out != nil && out.Dir == ToServer; i++ {
@@ -127,25 +132,6 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 		return
 	}
 	p.refuse(s, m, err)
-}
-
-// admit checks what m says about calls in flight. It returns the entry for a call.
-func (p *Proxy) admit(ctx context.Context, s *Session, m *Message) (*PendingCall, *Error) {
-	switch m.Kind {
-	case Call:
-		return &PendingCall{Message: m, Stream: m.Stream}, nil
-	case Response:
-		// Without a session there is no book of what the server asked: it judges by itself.
-		if !s.Transient {
-			if m.Answers = s.strike(ToClient, m.ID); m.Answers == nil {
-				p.Log.Warn("response to no call dropped", "from", "client", "id", m.ID)
-				return nil, &Error{Code: codeInvalid, Status: 400, Text: "response to no call"}
-			}
-		}
-	default:
-		s.touch(ToClient, progressToken(m))
-	}
-	return nil, nil
 }
 
 // progressToken is the token of a progress notification, "" for anything else.

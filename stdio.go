@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -98,37 +97,103 @@ func (c *lineConn) Close() error { return c.w.Close() }
 // end. more says that the next line has arrived whole. A line over max bytes is skipped; its
 // first bytes go to tooLong. A last line without newline counts.
 func readLines(r io.Reader, max int, handle func(line string, more bool), tooLong func(start string)) error {
-	b := bufio.NewReaderSize(r, lineBuffer)
-	var long []byte
+	l := lineReader{r: r, max: max, buf: make([]byte, lineBuffer)}
 	for {
-		line, err := b.ReadSlice('\n')
-		if err == bufio.ErrBufferFull {
-			long = append(long[:0], line...)
-			for err == bufio.ErrBufferFull {
-				line, err = b.ReadSlice('\n')
-				if len(long)+len(line) <= max+2 {
-					long = append(long, line...)
-				} else if len(long) <= max {
-					long = append(long, line[:max+1-len(long)]...)
-				}
-			}
-			line = long
-		}
+		line, whole, err := l.next()
 		line = bytes.TrimRight(line, "\r\n")
 		switch {
-		case len(line) > max:
-			tooLong(string(line[:min(len(line), 1<<10)]))
-		case len(bytes.TrimSpace(line)) > 0:
-			next, _ := b.Peek(b.Buffered())
-			handle(string(line), bytes.IndexByte(next, '\n') >= 0)
-		}
-		if cap(long) > 1<<20 {
-			long = nil
+		case !whole || len(line) > max:
+			tooLong(string(line[:min(len(line), peekBytes)]))
+		case len(line) > 0 && (line[0] > ' ' || len(bytes.TrimSpace(line)) > 0):
+			text := string(line)
+			l.shrink()
+			handle(text, bytes.IndexByte(l.buf[l.start:l.end], '\n') >= 0)
 		}
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
+			return err
+		}
+	}
+}
+
+// peekBytes is how much of a message that is too long is looked at for its id.
+const peekBytes = 1 << 10
+
+// A lineReader cuts bytes into lines, the newline included. Its buffer grows for a long line and
+// shrinks after it; the collector takes what stays unused.
+type lineReader struct {
+	r          io.Reader
+	max        int
+	buf        []byte
+	start, end int // what was read and not handed out
+	large      sync.Pool
+}
+
+// next returns the next line, which is good until the next call. whole is false for the beginning
+// of a line over max bytes; the rest of it is skipped. With an error comes what was left.
+func (l *lineReader) next() (line []byte, whole bool, err error) {
+	for searched := 0; ; {
+		if i := bytes.IndexByte(l.buf[l.start+searched:l.end], '\n'); i >= 0 {
+			line = l.buf[l.start : l.start+searched+i+1]
+			l.start += len(line)
+			return line, true, nil
+		}
+		searched = l.end - l.start
+		if searched > l.max+len("\r\n") {
+			line = bytes.Clone(l.buf[l.start : l.start+peekBytes])
+			return line, false, l.skip()
+		}
+		if l.end == len(l.buf) {
+			l.room()
+		}
+		n, err := l.r.Read(l.buf[l.end:])
+		l.end += n
+		if err != nil && n == 0 {
+			line = l.buf[l.start:l.end]
+			l.start = l.end
+			return line, true, err
+		}
+	}
+}
+
+// room makes place for more, by moving what is there or by growing.
+func (l *lineReader) room() {
+	to := l.buf
+	if l.start == 0 {
+		large, _ := l.large.Get().(*[]byte)
+		if large == nil || len(*large) <= len(l.buf) {
+			b := make([]byte, 2*len(l.buf))
+			large = &b
+		}
+		to = *large
+	}
+	l.end = copy(to, l.buf[l.start:l.end])
+	l.start, l.buf = 0, to
+}
+
+// shrink goes back to a small buffer if what is left fits.
+func (l *lineReader) shrink() {
+	if len(l.buf) > lineBuffer && l.end-l.start <= lineBuffer {
+		large := l.buf
+		l.buf = make([]byte, lineBuffer)
+		l.end = copy(l.buf, large[l.start:l.end])
+		l.start = 0
+		l.large.Put(&large)
+	}
+}
+
+// skip throws away the rest of a line.
+func (l *lineReader) skip() error {
+	for {
+		if i := bytes.IndexByte(l.buf[l.start:l.end], '\n'); i >= 0 {
+			l.start += i + 1
+			return nil
+		}
+		n, err := l.r.Read(l.buf)
+		l.start, l.end = 0, n
+		if err != nil && n == 0 {
 			return err
 		}
 	}

@@ -14,7 +14,8 @@ import (
 
 const (
 	keepAlive    = 15 * time.Second // of silence before a comment is sent
-	headDelay    = time.Millisecond // for which the head of a stream waits for its first event
+	flushDelay   = time.Millisecond // for which a part of a stream waits for what mostly follows
+	writeChunk   = 256 << 10        // bytes that a client must read within writeTimeout
 	streamRetry  = 1000             // milliseconds after which a client may come back
 	primingSince = "2025-11-25"     // the first revision whose clients expect an event without data
 )
@@ -46,11 +47,13 @@ type httpStream struct {
 	wrote    bool   // since the last keep-alive
 	scratch  []byte // for events
 
-	head *time.Timer // flushes the head; nil if not pending
+	later *time.Timer // flushes what waits for more to come; nil if nothing does
 
-	ctl  sync.Mutex               // protects following; never held while writing
-	rc   *http.ResponseController // nil while no handler serves the stream
-	left chan struct{}            // closed when another request takes the stream over
+	ctl sync.Mutex               // protects following; never held while writing
+	rc  *http.ResponseController // nil while no handler serves the stream
+	// extended is when the time to write began that is running: at first that of the HTTP server.
+	extended time.Time
+	left     chan struct{} // closed when another request takes the stream over
 }
 
 // Send writes m. A stream that is finished refuses it with errClosed.
@@ -104,7 +107,7 @@ func (x *httpStream) relay(m *Message) error {
 	x.wrote = true
 	switch {
 	case m.Event != nil && m.Event.Frame != "":
-		if _, err := io.WriteString(x.w, m.Event.Frame); err != nil {
+		if err := x.text(m.Event.Frame); err != nil {
 			return err
 		}
 	case x.sse && m.Kind != Opaque:
@@ -114,21 +117,47 @@ func (x *httpStream) relay(m *Message) error {
 		}
 		e.Data, e.HasData = m.Raw, true
 		x.scratch = appendEvent(x.scratch[:0], e)
-		if _, err := x.w.Write(x.scratch); err != nil {
+		if err := x.text(string(x.scratch)); err != nil {
 			return err
 		}
 	case m.Raw != "":
-		if _, err := io.WriteString(x.w, m.Raw); err != nil {
+		if err := x.text(m.Raw); err != nil {
 			return err
 		}
-	case !m.Reply.Whole && !m.Last:
-		x.head = time.AfterFunc(headDelay, x.flushHead)
+	}
+	switch {
+	case m.Reply.Whole || m.Last:
+		return nil // the end of the handler flushes
+	case m.Raw == "" && m.Event == nil, m.Kind == Response && !x.standalone:
+		// The head and the first event, or the response and the end, mostly come together.
+		x.flushLater()
 		return nil
 	}
-	if m.Reply.Whole || m.Last {
-		return nil // the end of the handler flushes
-	}
 	return x.flush()
+}
+
+// text writes to the client, which has to read a part of it every now and then.
+func (x *httpStream) text(s string) error {
+	for len(s) > 0 {
+		part := s[:min(len(s), writeChunk)]
+		s = s[len(part):]
+		x.ctl.Lock()
+		if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
+			x.extended = now
+			x.rc.SetWriteDeadline(now.Add(writeTimeout))
+		}
+		x.ctl.Unlock()
+		if _, err := io.WriteString(x.w, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *httpStream) flushLater() {
+	if x.later == nil {
+		x.later = time.AfterFunc(flushDelay, x.flushNow)
+	}
 }
 
 func (x *httpStream) copyHead(m *Message) {
@@ -158,18 +187,18 @@ func (x *httpStream) copyHead(m *Message) {
 	x.w.WriteHeader(m.Reply.Status)
 }
 
-func (x *httpStream) flushHead() {
+func (x *httpStream) flushNow() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.head != nil && x.w != nil {
+	if x.later != nil && x.w != nil {
 		x.flush()
 	}
 }
 
 func (x *httpStream) flush() error {
-	if x.head != nil {
-		x.head.Stop()
-		x.head = nil
+	if x.later != nil {
+		x.later.Stop()
+		x.later = nil
 	}
 	x.ctl.Lock()
 	rc := x.rc
@@ -188,9 +217,16 @@ func (x *httpStream) json(m *Message) error {
 	x.name(m)
 	x.started = true
 	if m.Refusal != nil {
-		return writeRefusal(x.w, m.Refusal, m.Raw)
+		refusalHead(x.w.Header(), m.Refusal)
+		return x.body(m.Refusal.status(), m.Raw)
 	}
-	return writeJSON(x.w, x.status(m), m.Raw)
+	return x.body(x.status(m), m.Raw)
+}
+
+func (x *httpStream) body(status int, text string) error {
+	jsonHead(x.w.Header(), text)
+	x.w.WriteHeader(status)
+	return x.text(text)
 }
 
 // name gives the session its id with the answer to initialize.
@@ -284,7 +320,7 @@ func (x *httpStream) put(e Event) error {
 		}
 		return errClosed
 	}
-	if _, err := x.w.Write(x.scratch); err != nil {
+	if err := x.text(string(x.scratch)); err != nil {
 		return lostUnless(kept, err)
 	}
 	if cap(x.scratch) > 1<<20 {
@@ -351,7 +387,7 @@ func (x *httpStream) attach(w http.ResponseWriter) (left chan struct{}) {
 			x.rc.SetWriteDeadline(time.Unix(1, 0))
 		}
 	}
-	x.rc, x.left = http.NewResponseController(w), make(chan struct{})
+	x.rc, x.left, x.extended = http.NewResponseController(w), make(chan struct{}), time.Now()
 	return x.left
 }
 
@@ -362,9 +398,9 @@ func (x *httpStream) detach(w http.ResponseWriter) (broken bool) {
 	defer x.mu.Unlock()
 	x.ctl.Lock()
 	defer x.ctl.Unlock()
-	if x.head != nil {
-		x.head.Stop()
-		x.head = nil
+	if x.later != nil {
+		x.later.Stop()
+		x.later = nil
 	}
 	if x.w == w {
 		x.w, x.rc, x.left = nil, nil, nil
@@ -412,23 +448,18 @@ func (x *httpStream) keepAlive() {
 	x.wrote = false
 }
 
-// writeJSON writes a JSON text as the whole body.
-func writeJSON(w http.ResponseWriter, status int, text string) error {
-	h := w.Header()
+// jsonHead says that text is the whole body.
+func jsonHead(h http.Header, text string) {
 	h["Content-Type"] = []string{"application/json"}
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
-	w.WriteHeader(status)
-	_, err := io.WriteString(w, text)
-	return err
 }
 
-// writeRefusal writes the answer with which e refuses.
-func writeRefusal(w http.ResponseWriter, e *Error, text string) error {
+// refusalHead sets the headers of the answer with which e refuses.
+func refusalHead(h http.Header, e *Error) {
 	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
+		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
-	if e.status() == http.StatusUnauthorized && e.Code == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Bearer")
+	if e.Code == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
 	}
-	return writeJSON(w, e.status(), text)
 }
