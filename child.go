@@ -22,8 +22,6 @@ const (
 	stderrLine = 8 << 10 // bytes of a line of stderr that are logged
 	stderrTail = 10      // lines of stderr that are kept
 	pipeMost   = 1 << 20 // bytes in a pipe at most: the limit of Linux for unprivileged processes, other systems have less
-
-	pipeGlance = 100 * time.Millisecond // how long a read of what is in a pipe may take
 )
 
 // A spawner starts children, all from one operating system thread, which lives as long as the spawner: on Linux a
@@ -94,7 +92,8 @@ type Child struct {
 
 // start runs the command argv as it stands, without a shell; a name without a slash is looked up in PATH (on Windows
 // with the endings in PATHEXT too, so that `npx` finds npx.cmd). What the server writes to stderr is logged on log,
-// which must not be nil. The caller owns the Child and ends it with End; before Done it has to read Out.
+// which must not be nil. The caller owns the Child: it ends it with End, and reads Out to its end and
+// closes it.
 func (s *spawner) start(argv []string, log *slog.Logger) (*Child, error) {
 	if len(argv) == 0 {
 		return nil, errors.New("command is empty")
@@ -183,7 +182,7 @@ func (c *Child) End() {
 		if c.endsWithin(c.termWait) {
 			return
 		}
-		c.signal("server still ran after it was asked to terminate: killed", func() {})
+		c.signal("server still ran after it was asked to terminate: killed", c.group.kill)
 	})
 	<-c.done
 }
@@ -286,16 +285,20 @@ func (o *childOut) Read(p []byte) (int, error) {
 		}
 		o.late = true
 	}
-	if o.left == 0 {
+	c, err := o.f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	// Not by a new deadline: on a busy machine it can be over before the read begins.
+	n := 0
+	if c.Control(func(fd uintptr) { n = readNow(fd, p[:min(len(p), o.left)]) }) != nil {
+		return 0, os.ErrClosed
+	}
+	if n <= 0 {
 		return 0, io.EOF // whatever the process wrote has been read
 	}
-	o.f.SetReadDeadline(time.Now().Add(pipeGlance))
-	n, err := o.f.Read(p[:min(len(p), o.left)])
 	o.left -= n
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = io.EOF
-	}
-	return n, err
+	return n, nil
 }
 
 // Close may be called more than once, and ends a blocked Read.

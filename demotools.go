@@ -94,7 +94,7 @@ func (s *demoServer) countdown(c *demoCall, args demoObject) {
 	switch {
 	case !s.wait(c):
 		c.cancel()
-	case ms == 0:
+	case ms == 0 || from == 0:
 		s.count(ctx, c, int(from), every, announce)
 	default:
 		s.running.Go(func() {
@@ -147,10 +147,11 @@ func (s *demoServer) ask(c *demoCall, question json.RawMessage) {
 	can := modes != nil && (modes["form"] != nil || modes["url"] == nil)
 	m := demoMessage{Method: "elicitation/create", Params: demoAny{"message": question, "requestedSchema": json.RawMessage(
 		`{"type":"object","properties":{"answer":{"type":"string"}},"required":["answer"]}`)}}
-	responses, state := demoParse(c.params["inputResponses"]), fmt.Sprintf("%x", sha256.Sum256(question))
+	text, isText := demoString(question)
+	responses, state := demoParse(c.params["inputResponses"]), fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
 	echoed, _ := demoString(c.params["requestState"])
 	result, answered := demoElicited(responses["answer"])
-	switch _, isText := demoString(question); {
+	switch {
 	case !isText:
 		s.fail(c, "question must be a string")
 	case !can && c.modern:

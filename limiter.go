@@ -54,29 +54,29 @@ const (
 // endpoint, METHOD or METHOD:NAME; a METHOD has a '/', or is initialize or ping, so that a misspelt
 // tier is an error. METHOD alone counts all its names together. RATE is a number with up to three
 // decimals and a unit, /s /m /h /d. BURST defaults to that number, rounded up: 100/m lets 100 calls
-// come at once, then one each 0.6 s. The same tier may be limited more than once (5/s and 100/h).
+// come at once, then one each 0.6 s. The same tier may be limited more than once (5/s and 100/h). The error does not repeat s.
 func ParseLimit(s string) (Limit, error) {
 	i := strings.LastIndexByte(s, '=')
 	if i < 0 {
-		return Limit{}, fmt.Errorf("limit %q: no '=' between tier and rate, %s", s, limitExample)
+		return Limit{}, fmt.Errorf("no '=' between tier and rate, %s", limitExample)
 	}
 	l := Limit{Tier: s[:i]}
 	if _, _, _, err := l.scope(); err != nil {
-		return Limit{}, fmt.Errorf("limit %q: %v, %s", s, err, limitExample)
+		return Limit{}, fmt.Errorf("%v, %s", err, limitExample)
 	}
 	rate, burst, given := strings.Cut(s[i+1:], ":")
 	if err := l.setRate(rate); err != nil {
-		return Limit{}, fmt.Errorf("limit %q: %v, %s", s, err, limitExample)
+		return Limit{}, fmt.Errorf("%v, %s", err, limitExample)
 	}
 	if given {
 		n, err := strconv.ParseUint(burst, 10, 32)
 		if err != nil || n < 1 || n > maxCalls {
-			return Limit{}, fmt.Errorf("limit %q: burst %q is no whole number from 1 to %d, %s", s, burst, maxCalls, limitExample)
+			return Limit{}, fmt.Errorf("burst %q is no whole number from 1 to %d, %s", burst, maxCalls, limitExample)
 		}
 		l.Burst = int64(n)
 	}
 	if fill, ok := l.gaps(l.Burst); !ok || fill.ns > int64(maxFill) {
-		return Limit{}, fmt.Errorf("limit %q: burst %d takes more than 10 years to fill at this rate, %s", s, l.Burst, limitExample)
+		return Limit{}, fmt.Errorf("burst %d takes more than 10 years to fill at this rate, %s", l.Burst, limitExample)
 	}
 	return l, nil
 }

@@ -34,3 +34,12 @@ func (g group) kill() {
 
 // release kills what is left of the group. It is called right after p was reaped, before its number comes round again.
 func (g group) release() { syscall.Kill(-g.p.Pid, syscall.SIGKILL) }
+
+// readNow reads from fd, which does not block. It returns 0 or less if there is nothing.
+func readNow(fd uintptr, p []byte) int {
+	for {
+		if n, err := syscall.Read(int(fd), p); err != syscall.EINTR {
+			return n
+		}
+	}
+}

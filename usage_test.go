@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestConfigHelp(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"-h", usageGeneral},
+		{"-help", usageGeneral},
+		{"--help", usageGeneral},
+		{"help", usageGeneral},
+		{"help|nothing", usageGeneral},
+		{"help|forward", usageForward},
+		{"help|demo", usageDemo},
+		{"-mode=token|-h", usageToken},
+		{"demo|-h", usageDemo},
+		{"-h|demo", usageDemo},
+		{"forward|-listen|-h|-nonsense", usageForward},
+		{"-version", versionText()},
+		{"forward|--version", versionText()},
+	} {
+		var h *HelpRequest
+		if _, err := parseConfigIn("", test.args, ""); !errors.As(err, &h) || h.Text != test.want {
+			t.Errorf("%s: got %v, want %s", test.args, err, test.want)
+		}
+	}
+	for _, test := range []struct{ args, want string }{
+		{"", strings.TrimSuffix(usageGeneral, "\n")},
+		{"forward", "see: mcpproxy help forward"},
+		{"-demo", "see: mcpproxy help"},
+	} {
+		var e *UsageError
+		if _, err := parseConfigIn("", test.args, ""); !errors.As(err, &e) || e.Hint != test.want || !strings.HasSuffix(err.Error(), "\n"+test.want) {
+			t.Errorf("%q: got %v, want the hint %s", test.args, err, test.want)
+		}
+	}
+}
+
+func TestUsagePages(t *testing.T) {
+	table := settings(os.LookupEnv)
+	flag := regexp.MustCompile(`(?:^|[\s\[(])-([a-z][a-z-]+)`)
+	pages := map[string]string{"": usageGeneral}
+	for _, m := range modes() {
+		pages[m.name] = m.page
+		if !strings.HasPrefix(m.page, "mcpproxy -mode="+m.name+" ") || !strings.Contains(usageGeneral, "\n    "+m.name+" ") {
+			t.Errorf("%s: want it at the start of its page and in the general one", m.name)
+		}
+		for _, s := range table {
+			line := regexp.MustCompile(`(?m)^  -` + strings.TrimRight(s.name+" "+regexp.QuoteMeta(s.arg), " ") + `( |$)`)
+			if got, want := line.MatchString(m.page), s.group != "any" && m.takes(s.group); got != want {
+				t.Errorf("%s: -%s %s on its page: got %v, want %v", m.name, s.name, s.arg, got, want)
+			}
+		}
+	}
+	for name, page := range pages {
+		lines := strings.Split(strings.TrimSuffix(page, "\n"), "\n")
+		if len(lines) > 40 {
+			t.Errorf("%q: got %d lines, want at most 40", name, len(lines))
+		}
+		for _, line := range lines {
+			if utf8.RuneCountInString(line) > 92 || strings.TrimRight(line, " ") != line || strings.Contains(line, "\t") {
+				t.Errorf("%q: got %q, want at most 92 columns, no tabs, no spaces at the end", name, line)
+			}
+		}
+		for _, m := range flag.FindAllStringSubmatch(page, -1) {
+			if m[1] != "version" && !slices.ContainsFunc(table, func(s setting) bool { return s.name == m[1] }) {
+				t.Errorf("%q: got -%s, want flags of the table", name, m[1])
+			}
+		}
+	}
+}
+
+// What the pages give in parentheses as defaults, set as values, must change nothing.
+func TestUsageDefaults(t *testing.T) {
+	seen := 0
+	for _, m := range modes() {
+		for _, found := range regexp.MustCompile(`(?m)^  -([a-z-]+) .*\(([0-9A-Za-z]+)\)$`).FindAllStringSubmatch(m.page, -1) {
+			p, c := configParser{table: settings(os.LookupEnv)}, defaultConfig()
+			if err := p.find(found[1]).set(c, found[2]); err != nil {
+				t.Errorf("%s: %v", found[0], err)
+			}
+			if got, want := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", defaultConfig()); got != want {
+				t.Errorf("%s: got %s, want %s", found[0], got, want)
+			}
+			seen++
+		}
+	}
+	if seen != 13 {
+		t.Errorf("got %d defaults, want 13", seen)
+	}
+}
+
+// The commands after a $ on the pages must be right but for the files they name.
+func TestUsageExamples(t *testing.T) {
+	dir := configFiles(t, map[string]string{"tokens": ""})
+	seen := 0
+	for _, page := range append([]string{usageGeneral}, usageDemo, usageToken, usageForward) {
+		for _, found := range regexp.MustCompile(`(?m)^    \$ mcpproxy (.*)$`).FindAllStringSubmatch(page, -1) {
+			line := strings.NewReplacer(" tokens", " DIR/tokens", "-auth-tokens FILE", "-auth-tokens DIR/tokens", "-url URL", "-url http://a",
+				"'Authorization: env:AUTH'", "Authorization:env:AUTH").Replace(found[1])
+			if _, err := parseConfigIn(dir, strings.ReplaceAll(line, " ", "|"), "AUTH=x"); err != nil {
+				t.Errorf("%s: %v", found[1], err)
+			}
+			seen++
+		}
+	}
+	if seen != 9 {
+		t.Errorf("got %d examples, want 9", seen)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"url", "idle", "listen", "limit", "limit-status", "max-calls"}
+	for word, want := range map[string]string{
+		"lisen": "listen", "lsiten": "listen", "limits": "limit", "limit-statsu": "limit-status", "ulr": "", "uri": "url", "idel": "idle",
+		"": "", "x": "", "port": "", "max-call": "max-calls", "MAX-CALLS": "", strings.Repeat("x", 1000): "",
+	} {
+		if got := nearest(word, names); got != want {
+			t.Errorf("%q: got %q, want %q", word, got, want)
+		}
+	}
+}
