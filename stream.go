@@ -141,17 +141,24 @@ func (x *httpStream) text(s string) error {
 	for len(s) > 0 {
 		part := s[:min(len(s), writeChunk)]
 		s = s[len(part):]
-		x.ctl.Lock()
-		if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
-			x.extended = now
-			x.rc.SetWriteDeadline(now.Add(writeTimeout))
-		}
-		x.ctl.Unlock()
+		x.extend()
 		if _, err := io.WriteString(x.w, part); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// extend gives the client time to read what is written next, and returns what to flush it with,
+// nil if no handler serves the stream.
+func (x *httpStream) extend() *http.ResponseController {
+	x.ctl.Lock()
+	defer x.ctl.Unlock()
+	if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
+		x.extended = now
+		x.rc.SetWriteDeadline(now.Add(writeTimeout))
+	}
+	return x.rc
 }
 
 func (x *httpStream) flushLater() {
@@ -200,9 +207,7 @@ func (x *httpStream) flush() error {
 		x.later.Stop()
 		x.later = nil
 	}
-	x.ctl.Lock()
-	rc := x.rc
-	x.ctl.Unlock()
+	rc := x.extend()
 	if rc == nil {
 		return errClosed
 	}
@@ -396,6 +401,9 @@ func (x *httpStream) attach(w http.ResponseWriter) (left chan struct{}) {
 func (x *httpStream) detach(w http.ResponseWriter) (broken bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if !x.broken {
+		x.extend() // the end is still to be written
+	}
 	x.ctl.Lock()
 	defer x.ctl.Unlock()
 	if x.later != nil {
@@ -442,7 +450,7 @@ func (x *httpStream) keepAlive() {
 		x.begin(true)
 	}
 	if !x.wrote {
-		io.WriteString(x.w, ": keep-alive\n\n")
+		x.text(": keep-alive\n\n")
 	}
 	x.flush()
 	x.wrote = false
