@@ -94,7 +94,7 @@ func (c *lineConn) flush() error {
 func (c *lineConn) Close() error { return c.w.Close() }
 
 // readLines hands each line of r that is not blank to handle until r ends, and returns nil at its
-// end. more says that the next line has arrived whole. A line over max bytes is skipped; its
+// end. more says that the next line that is not blank has arrived whole. A line over max bytes is skipped; its
 // first bytes go to tooLong. A last line without newline counts.
 func readLines(r io.Reader, max int, handle func(line string, more bool), tooLong func(start string)) error {
 	l := lineReader{r: r, max: max, buf: make([]byte, lineBuffer)}
@@ -107,7 +107,7 @@ func readLines(r io.Reader, max int, handle func(line string, more bool), tooLon
 		case len(line) > 0 && (line[0] > ' ' || len(bytes.TrimSpace(line)) > 0):
 			text := string(line)
 			l.shrink()
-			handle(text, bytes.IndexByte(l.buf[l.start:l.end], '\n') >= 0)
+			handle(text, l.follows())
 		}
 		if err == io.EOF {
 			return nil
@@ -156,6 +156,11 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 			return line, true, err
 		}
 	}
+}
+
+// follows reports whether the next line has arrived whole. A blank one is none: nobody hears of it.
+func (l *lineReader) follows() bool {
+	return bytes.IndexByte(bytes.TrimLeft(l.buf[l.start:l.end], " \t\r\n"), '\n') >= 0
 }
 
 // room makes place for more, by moving what is there or by growing.

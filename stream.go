@@ -442,7 +442,7 @@ func (x *httpStream) keepAlive() {
 		x.begin(true)
 	}
 	if !x.wrote {
-		io.WriteString(x.w, ": keep-alive\n\n")
+		x.text(": keep-alive\n\n")
 	}
 	x.flush()
 	x.wrote = false
