@@ -310,7 +310,13 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		bad++
 		log.Warn("server wrote a line that is no message", "count", bad, "bytes", len(line), "error", err)
 	}
+	flush := func(more bool) {
+		if !more && s != nil { // the line for which others were kept back may have gone no further
+			s.client.Flush()
+		}
+	}
 	err := readLines(p.out, max, func(line string, more bool) {
+		defer flush(more)
 		m, err := Parse(line)
 		switch {
 		case err == errBatch && (s == nil || s.Revision() != batchRevision):
@@ -339,6 +345,7 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		if id := peekID(start); id != "" {
 			receive((&Error{Code: 502, Text: "answer is over the size limit"}).answer(id), nil)
 		}
+		flush(false)
 	})
 	if err != nil {
 		log.Debug("server's output ended", "error", err)
@@ -417,9 +424,13 @@ func serveStdio(ctx context.Context, p *Proxy, in io.Reader, out io.WriteCloser,
 // readClient carries what the client says until in ends.
 func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, in io.Reader, max int, eof chan<- error) {
 	err := readLines(in, max, func(line string, more bool) {
-		for _, m := range parseClient(p, s, nil, line) {
+		batch, bad := parseClient(s, line)
+		for _, m := range batch {
 			m.More = more
 			p.ToServer(ctx, s, m)
+		}
+		for _, e := range bad {
+			p.reject(s, nil, e)
 		}
 		if !more {
 			s.server.Flush()
@@ -427,37 +438,33 @@ func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, 
 		}
 	}, func(start string) {
 		p.reject(s, nil, &Error{Code: 413, Text: "message is over the size limit", ID: peekID(start)})
+		s.server.Flush()
 	})
 	eof <- err
 }
 
-// parseClient reads one message, or a batch where the session's revision has those, and answers
-// what is neither on x.
-func parseClient(p *Proxy, s *Session, x Stream, text string) []*Message {
+// parseClient reads one message, or a batch where the session's revision has those. bad are the
+// refusals of what is neither: one if there is no message at all, else of parts of the batch.
+func parseClient(s *Session, text string) (batch []*Message, bad []*Error) {
 	m, err := Parse(text)
 	if err == nil {
-		m.Stream = x
-		return []*Message{m}
+		return []*Message{m}, nil
 	}
-	if err != errBatch || s.Revision() != batchRevision {
-		p.reject(s, x, parseRefusal(err))
-		return nil
+	var texts []string
+	if err == errBatch && s.Revision() == batchRevision {
+		texts, err = splitBatch(text, maxBatch)
 	}
-	texts, err := splitBatch(text, maxBatch)
 	if err != nil {
-		p.reject(s, x, parseRefusal(err))
-		return nil
+		return nil, []*Error{parseRefusal(err)}
 	}
-	var batch []*Message
 	for _, text := range texts {
 		if m, err := Parse(text); err != nil {
-			p.reject(s, x, parseRefusal(err))
+			bad = append(bad, parseRefusal(err))
 		} else {
-			m.Stream = x
 			batch = append(batch, m)
 		}
 	}
-	return batch
+	return batch, bad
 }
 
 // parseRefusal is the answer to bytes that are no message.
