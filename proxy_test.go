@@ -397,8 +397,6 @@ type talkOne struct{ r io.Reader }
 
 func (o talkOne) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]) }
 
-func proxyRoles() map[string]func() { return nil }
-
 // proxy makes the program's inside, between w's clients and its server.
 func (w *talk) proxy() (p *Proxy, release func()) {
 	var d closingDialer
