@@ -85,6 +85,8 @@ func conversations() []conversation {
 		{name: "answer and garbage in one", when: talkCommand, run: talkOneWrite, max: 20_000},
 		{name: "call and garbage in one", when: talkPipes, run: talkOneRead, max: 20_000},
 		{name: "batch without a session", when: func(w *talk) bool { return w.client == "http" && w.overHTTP() && !w.modern }, run: talkBatchAlone},
+		{name: "silence", run: talkSilence},
+		{name: "slow upload", when: talkWeb, run: talkSlowUpload, fast: true},
 		{name: "timeout", run: talkTimeout, call: time.Minute},
 		{name: "progress puts timeout off", run: talkTimeoutProgress, call: time.Minute},
 		{name: "batch", when: talkLegacy, run: talkBatch, old: "2025-03-26"},

@@ -24,7 +24,8 @@ type talkClient struct {
 	out  *io.PipeReader
 	exit chan error // what serveStdio returned
 
-	session string // on HTTP
+	session string        // on HTTP
+	pause   time.Duration // before a body is sent
 	http    *http.Transport
 }
 
@@ -147,6 +148,9 @@ func (c *talkClient) do(method, text string) *talkPost {
 	m := newTalkHeard(text)
 	ctx, cancel := context.WithCancel(context.Background())
 	r, _ := http.NewRequestWithContext(ctx, method, "http://127.0.0.1/mcp", strings.NewReader(text))
+	if c.pause > 0 {
+		r.Body = io.NopCloser(&talkPause{Reader: strings.NewReader(text), d: c.pause})
+	}
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	r.Header.Set("Content-Type", "application/json")
 	if c.w.modern {
