@@ -6,7 +6,6 @@ package main
 import (
 	"io"
 	"strings"
-	"sync"
 	"testing/synctest"
 	"time"
 )
@@ -421,52 +420,4 @@ func talkBatchAlone(w *talk) {
 	for range 5 {
 		c.refusedWhole("["+w.call(`1`, `{}`, "")+"]", codeInvalid, 400)
 	}
-}
-
-// talkSilence is a server that takes long, which is no reason to give up a stream.
-func talkSilence(w *talk) {
-	c := w.dial()
-	call := w.call(`1`, `{}`, `1`)
-	c.say(call)
-	h := w.gets(call)
-	<-time.After(10 * time.Minute)
-	h.say(talkProgress(h.token(), `1`))
-	c.hears(talkProgress(`1`, `1`))
-	<-time.After(10 * time.Minute)
-	h.result(`{}`)
-	c.hears(talkResult(`1`, `{}`))
-	c.say(call)
-	h = w.gets(call)
-	<-time.After(10 * time.Minute)
-	h.result(`{}`)
-	c.hears(talkResult(`1`, `{}`))
-	if !w.modern {
-		note := `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
-		w.push(note)
-		c.hears(note)
-	}
-}
-
-// talkSlowUpload is a client that takes long to send, and a server that takes its time after that.
-func talkSlowUpload(w *talk) {
-	c := w.dial()
-	call := w.call(`1`, `{}`, ``)
-	c.pause = 50 * time.Second
-	c.say(call)
-	h := w.gets(call)
-	<-time.After(12 * time.Second)
-	h.result(`{}`)
-	c.hears(talkResult(`1`, `{}`))
-}
-
-// A talkPause is a body that does not begin before a while.
-type talkPause struct {
-	io.Reader
-	d    time.Duration
-	once sync.Once
-}
-
-func (p *talkPause) Read(b []byte) (int, error) {
-	p.once.Do(func() { <-time.After(p.d) })
-	return p.Reader.Read(b)
 }
