@@ -121,6 +121,8 @@ func readLines(r io.Reader, max int, handle func(line string, more bool), tooLon
 // peekBytes is how much of a message that is too long is looked at for its id.
 const peekBytes = 1 << 10
 
+const maxIdleReads = 100 // without a byte or an error
+
 // A lineReader cuts bytes into lines, the newline included. Its buffer grows for a long line and
 // shrinks after it; the collector takes what stays unused.
 type lineReader struct {
@@ -134,7 +136,7 @@ type lineReader struct {
 // next returns the next line, which is good until the next call. whole is false for the beginning
 // of a line over max bytes; the rest of it is skipped. With an error comes what was left.
 func (l *lineReader) next() (line []byte, whole bool, err error) {
-	for searched := 0; ; {
+	for searched, idle := 0, 0; ; {
 		if i := bytes.IndexByte(l.buf[l.start+searched:l.end], '\n'); i >= 0 {
 			line = l.buf[l.start : l.start+searched+i+1]
 			l.start += len(line)
@@ -150,6 +152,11 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 		}
 		n, err := l.r.Read(l.buf[l.end:])
 		l.end += n
+		if idle++; n > 0 {
+			idle = 0
+		} else if err == nil && idle > maxIdleReads {
+			err = io.ErrNoProgress
+		}
 		if err != nil && n == 0 {
 			line = l.buf[l.start:l.end]
 			l.start = l.end
