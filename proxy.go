@@ -151,6 +151,9 @@ func (p *Proxy) cancelled(s *Session, m *Message) {
 	}
 	if c := s.strike(ToServer, id); c != nil {
 		p.finish(c.Message)
+		if c.cancel != nil {
+			c.cancel()
+		}
 	}
 }
 

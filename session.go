@@ -41,9 +41,9 @@ type Session struct {
 	server    Server
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
 
-	mu       sync.Mutex // protects following
-	id       string     // towards the client; "" if it has none
-	revision string     // agreed in initialize; "" before
+	mu       sync.Mutex                 // protects following
+	id       string                     // towards the client; "" if it has none
+	revision string                     // agreed in initialize; "" before
 	calls    [2]map[string]*PendingCall // by canonical id
 	opened   time.Time
 	used     time.Time
@@ -272,12 +272,14 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 	// A subscription is a call without an end.
 	if t := s.table.bounds.CallTimeout; t > 0 && c.Message.Method != methodListen {
 		c.deadline = now.Add(t)
-		s.arm(now)
 	}
 	if s.calls[d] == nil {
 		s.calls[d] = map[string]*PendingCall{}
 	}
 	s.calls[d][c.key] = c
+	if !c.deadline.IsZero() {
+		s.arm(now) // after c is entered, or the timer does not know of it
+	}
 	return nil
 }
 

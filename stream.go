@@ -70,12 +70,14 @@ func (x *httpStream) Send(m *Message) error {
 	if m.Kind == Response {
 		x.awaiting--
 	}
-	batch := x.request == nil && !x.standalone
-	if m.Last && !batch || x.awaiting == 0 && m.Kind == Response && m.Reply == nil {
+	if m.Last && !x.batch() || x.awaiting == 0 && m.Kind == Response && m.Reply == nil {
 		x.finish()
 	}
 	return err
 }
+
+// batch reports whether several messages were posted, whose answers share the stream.
+func (x *httpStream) batch() bool { return x.request == nil && !x.standalone }
 
 // write requires that x.mu is held, as all below do.
 func (x *httpStream) write(m *Message) error {
@@ -88,7 +90,7 @@ func (x *httpStream) write(m *Message) error {
 		x.broken = true
 		x.finish()
 		return errClosed
-	case !x.started && m.Kind == Response && (m.Refusal != nil || !x.prefersSSE && x.request != nil):
+	case !x.started && m.Kind == Response && !x.batch() && (m.Refusal != nil || !x.prefersSSE && x.request != nil):
 		return x.json(m)
 	case m.Refusal != nil && m.Refusal.Bare:
 		return nil
