@@ -114,7 +114,7 @@ func (f *httpFront) hostAllowed(host string) bool {
 		name = host
 	}
 	return isLoopback(name) || slices.ContainsFunc(f.Hosts, func(allowed string) bool {
-		return strings.EqualFold(allowed, host) || strings.EqualFold(allowed, name)
+		return strings.EqualFold(allowed, host) || strings.EqualFold(strings.Trim(allowed, "[]"), name)
 	})
 }
 
