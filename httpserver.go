@@ -380,7 +380,9 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 	wg.Go(func() { server.Shutdown(limit) })
 	f.Proxy.Sessions.Quiet(limit)
 	f.Proxy.Close()
-	server.Shutdown(limit)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // what was refused is yet to be written
+	defer cancel()
+	server.Shutdown(last)
 	server.Close()
 	wg.Wait()
 	return err
