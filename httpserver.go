@@ -218,15 +218,13 @@ func (f *httpFront) serve(w http.ResponseWriter, r *http.Request, x *httpStream,
 	}
 }
 
-// revisionOf is the protocol revision of m: its own word, else the header's.
+// revisionOf is the protocol revision of m: its own word or the header's. Where they disagree it is
+// the newer one, which forbids that.
 func revisionOf(m *Message, h http.Header) string {
-	if m.Revision != "" {
-		return m.Revision
-	}
 	if v := h[revisionHeader]; len(v) > 0 {
-		return v[0]
+		return max(m.Revision, v[0])
 	}
-	return ""
+	return m.Revision
 }
 
 // prefersEvents reports whether an Accept header names event streams before JSON.
