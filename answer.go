@@ -263,10 +263,13 @@ func (s *jsonSplitter) size() int { return len(s.text) }
 // it may be used concurrently.
 type textReader struct{ buffers sync.Pool }
 
-// read reads r to its end. size is its length, -1 if unknown. Over max bytes it returns errTooLarge.
+// read reads r to its end. size is its length, -1 if unknown. Over max bytes it returns errTooLarge
+// and how the text begins.
 func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	if size > int64(max) {
-		return "", errTooLarge
+		start := make([]byte, peekBytes)
+		n, _ := r.Read(start)
+		return string(start[:n]), errTooLarge
 	}
 	if size == 0 {
 		return "", nil
@@ -283,10 +286,11 @@ func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	}
 	for {
 		n, err := r.Read(*buf)
-		if text.Len()+n > max {
-			return "", errTooLarge
-		}
+		over := text.Len()+n > max
 		text.Write((*buf)[:n])
+		if over {
+			return text.String()[:min(text.Len(), peekBytes)], errTooLarge
+		}
 		if err == io.EOF {
 			return text.String(), nil
 		}

@@ -150,7 +150,7 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	text, err := f.text.read(r.Body, r.ContentLength, f.Max)
 	rc.SetReadDeadline(time.Time{})
 	if err == errTooLarge {
-		f.refuse(w, r, &Error{Code: 413, Text: "message is over the size limit"})
+		f.refuse(w, r, &Error{Code: 413, Text: "message is over the size limit", ID: peekID(text)})
 		return
 	}
 	if err != nil {
@@ -340,7 +340,12 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 // DELETE to the MCP endpoint."
 func (f *httpFront) delete(w http.ResponseWriter, r *http.Request, o *Origin) {
 	id := r.Header.Get(sessionHeader)
-	if id == "" || isStateless(r.Header.Get(revisionHeader)) {
+	stateless := isStateless(r.Header.Get(revisionHeader))
+	if id == "" && f.Command && !stateless {
+		f.refuse(w, r, &Error{Code: codeInvalid, Status: 400, Text: "Mcp-Session-Id header is missing"})
+		return
+	}
+	if id == "" || stateless {
 		w.Header().Set("Allow", "POST")
 		http.Error(w, "no session to delete", http.StatusMethodNotAllowed)
 		return
