@@ -146,9 +146,13 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	// The whole body is read before anything is sent on: net/http gives up the rest of it once an
 	// answer begins.
 	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	began := time.Now()
+	rc.SetReadDeadline(began.Add(bodyTimeout))
 	text, err := f.text.read(r.Body, r.ContentLength, f.Max)
 	rc.SetReadDeadline(time.Time{})
+	if now := time.Now(); now.Sub(began) > time.Second { // that was taken from the time to write
+		rc.SetWriteDeadline(now.Add(writeTimeout))
+	}
 	if err == errTooLarge {
 		f.refuse(w, r, &Error{Code: 413, Text: "message is over the size limit", ID: peekID(text)})
 		return

@@ -141,17 +141,22 @@ func (x *httpStream) text(s string) error {
 	for len(s) > 0 {
 		part := s[:min(len(s), writeChunk)]
 		s = s[len(part):]
-		x.ctl.Lock()
-		if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
-			x.extended = now
-			x.rc.SetWriteDeadline(now.Add(writeTimeout))
-		}
-		x.ctl.Unlock()
+		x.extend()
 		if _, err := io.WriteString(x.w, part); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// extend gives the client time to read what is written next.
+func (x *httpStream) extend() {
+	x.ctl.Lock()
+	defer x.ctl.Unlock()
+	if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
+		x.extended = now
+		x.rc.SetWriteDeadline(now.Add(writeTimeout))
+	}
 }
 
 func (x *httpStream) flushLater() {
@@ -206,6 +211,7 @@ func (x *httpStream) flush() error {
 	if rc == nil {
 		return errClosed
 	}
+	x.extend()
 	return rc.Flush()
 }
 
@@ -350,6 +356,7 @@ func (x *httpStream) finish() {
 			x.w.WriteHeader(http.StatusAccepted)
 		}
 	}
+	x.extend() // the end of the handler may write yet
 	x.client.forget(x)
 	close(x.done)
 }
@@ -442,7 +449,7 @@ func (x *httpStream) keepAlive() {
 		x.begin(true)
 	}
 	if !x.wrote {
-		io.WriteString(x.w, ": keep-alive\n\n")
+		x.text(": keep-alive\n\n")
 	}
 	x.flush()
 	x.wrote = false
