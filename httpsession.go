@@ -188,7 +188,7 @@ func (c *httpClient) take(s *Session, w http.ResponseWriter, number int, after u
 	}
 	c.mu.Unlock()
 	if earlier != nil {
-		go earlier.end() // ends at once: the end of a stream waits for no client
+		go earlier.end() // ends after endTimeout at the latest
 	}
 	finished := x.finished || number != 0 && x.standalone
 	x.begin(false)

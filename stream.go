@@ -14,6 +14,7 @@ import (
 
 const (
 	keepAlive    = 15 * time.Second // of silence before a comment is sent
+	endTimeout   = time.Second      // for a client to read what is being written when its stream ends
 	flushDelay   = time.Millisecond // for which a part of a stream waits for what mostly follows
 	writeChunk   = 256 << 10        // bytes that a client must read within writeTimeout
 	streamRetry  = 1000             // milliseconds after which a client may come back
@@ -365,6 +366,7 @@ func (x *httpStream) finish() {
 func (x *httpStream) Abort() {
 	x.ctl.Lock()
 	if x.rc != nil {
+		x.extended = time.Now() // so that no write extends it again
 		x.rc.SetWriteDeadline(time.Unix(1, 0))
 	}
 	x.ctl.Unlock()
@@ -374,14 +376,19 @@ func (x *httpStream) Abort() {
 	x.finish()
 }
 
-// end finishes the stream, or breaks it if a write waits for the client.
+// end finishes the stream. A write that waits for the client has a moment left.
 func (x *httpStream) end() {
-	if x.mu.TryLock() {
-		x.finish()
-		x.mu.Unlock()
-		return
+	if !x.mu.TryLock() {
+		x.ctl.Lock()
+		if x.rc != nil {
+			x.extended = time.Now()
+			x.rc.SetWriteDeadline(x.extended.Add(endTimeout))
+		}
+		x.ctl.Unlock()
+		x.mu.Lock()
 	}
-	x.Abort()
+	defer x.mu.Unlock()
+	x.finish()
 }
 
 // attach lets the stream be served by w. An earlier handler is sent away.
