@@ -318,16 +318,25 @@ func TestFrontIdle(t *testing.T) {
 		idle, c := g.initialize("2025-11-25")
 		listening, d := g.initialize("2025-11-25")
 		get := frontStream(t, g.do("GET", "", listening))
-		time.Sleep(11 * time.Minute)
+		var comments int
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			for frame := get.frame(); !strings.Contains(frame, "notifications/x"); frame = get.frame() {
+				if comments++; frame != ": keep-alive\n\n" {
+					t.Errorf("got %q, want keep-alives and then the notification", frame)
+					return
+				}
+			}
+		}()
+		time.Sleep(11*time.Minute + time.Second)
 		if !c.ended() || d.ended() {
 			t.Errorf("got idle ended %v, listening ended %v; want true, false", c.ended(), d.ended())
 		}
 		frontRefusal{404, 404, ""}.check(t, g.do("POST", frontCall("1", "ping"), idle))
 		d.says(frontNote("x"))
-		for frame := get.frame(); !strings.Contains(frame, "notifications/x"); frame = get.frame() {
-			if frame != ": keep-alive\n\n" {
-				t.Fatalf("got %q, want keep-alives and then the notification", frame)
-			}
+		if <-read; comments != 44 {
+			t.Errorf("got %d comments in 11 minutes, want 44", comments)
 		}
 	})
 }
