@@ -324,7 +324,7 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 	number, after := 0, uint64(0)
 	if last := r.Header.Get(lastEventID); last != "" {
 		var ok bool
-		if number, after, ok = parseEventID(last); !ok {
+		if number, after, ok = parseEventID(last); !ok || !client.sent(number, after) {
 			f.refuse(w, r, &Error{Code: 400, Text: "Last-Event-ID is not one of this server's"})
 			return
 		}

@@ -152,6 +152,13 @@ func parseEventID(id string) (number int, seq uint64, ok bool) {
 	return number, seq, err == nil && err2 == nil && number >= 0
 }
 
+// sent reports whether an event may have had this id.
+func (c *httpClient) sent(number int, seq uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return number <= c.number && seq <= c.seq
+}
+
 // take lets w serve the stream with this number from the event after on: the rest of a call's
 // stream, or, for 0, what belongs to no call; a GET takes that over from an earlier one. It
 // returns nil when the session is over.
