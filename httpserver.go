@@ -174,22 +174,21 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	x := &httpStream{client: s.client.(*httpClient), session: s, done: make(chan struct{}), w: w, request: m}
 	var batch []*Message
 	if m != nil {
-		m.Stream = x
 		batch = append(batch, m)
 		x.stateless = isStateless(revisionOf(m, r.Header))
 		x.initializes = m.Method == methodInitialize
 	} else {
-		if batch = parseClient(f.Proxy, s, x, text); batch == nil {
-			x.detach(w)
-			return
-		}
-		x.prefersSSE = true
+		batch = parseClient(f.Proxy, s, &x.refused, text)
+		x.awaiting = len(x.refused)
 	}
 	for _, m := range batch {
 		m.Origin = o
 		x.awaiting += btoi(m.Kind == Call)
+		if m.Stream = x; f.Command && x.request == nil && m.Kind != Call {
+			m.Stream = nil // in a batch nobody waits for it
+		}
 	}
-	x.prefersSSE = x.prefersSSE || prefersEvents(r.Header.Get("Accept"))
+	x.prefersSSE = prefersEvents(r.Header.Get("Accept"))
 	f.serve(w, r, x, func() { f.carry(r.Context(), s, x, batch) })
 	if s.Transient || m != nil && x.initializes && s.ID() == "" {
 		f.Proxy.Sessions.End(s, errServed)
@@ -201,6 +200,9 @@ func (f *httpFront) carry(ctx context.Context, s *Session, x *httpStream, batch 
 	if x.client.keeps {
 		// Up to 2025-11-25 a client that goes away does not cancel its call.
 		ctx = context.WithoutCancel(ctx)
+	}
+	for _, m := range x.refused {
+		x.Send(m)
 	}
 	calls := 0
 	for _, m := range batch {

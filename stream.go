@@ -34,7 +34,8 @@ type httpStream struct {
 	stateless   bool     // 2026-07-28
 	request     *Message // the only message of the POST, nil for a GET or a batch
 	prefersSSE  bool
-	standalone  bool // a GET's: it has no response to end with
+	refused     heldStream // what was wrong with parts of a batch
+	standalone  bool       // a GET's: it has no response to end with
 	initializes bool
 
 	mu       sync.Mutex // protects following, and is held while writing
@@ -56,6 +57,16 @@ type httpStream struct {
 	extended time.Time
 	left     chan struct{} // closed when another request takes the stream over
 }
+
+// A heldStream keeps answers for later.
+type heldStream []*Message
+
+func (h *heldStream) Send(m *Message) error {
+	*h = append(*h, m)
+	return nil
+}
+
+func (h *heldStream) Abort() {}
 
 // Send writes m. A stream that is finished refuses it with errClosed.
 func (x *httpStream) Send(m *Message) error {
@@ -89,7 +100,7 @@ func (x *httpStream) write(m *Message) error {
 		x.broken = true
 		x.finish()
 		return errClosed
-	case !x.started && m.Kind == Response && (m.Refusal != nil || !x.prefersSSE && x.request != nil):
+	case !x.started && m.Kind == Response && (m.Refusal != nil && x.awaiting <= 1 || !x.prefersSSE && x.request != nil):
 		return x.json(m)
 	case m.Refusal != nil && m.Refusal.Bare:
 		return nil
