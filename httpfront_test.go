@@ -447,7 +447,7 @@ func (l *frontLog) String() string {
 	return l.b.String()
 }
 
-// A frontNet is a listener in memory. Conns have no buffers: who writes waits for who reads.
+// A frontNet is a listener in memory. What a client has yet to read is bounded.
 type frontNet struct {
 	addr   string
 	remote string // the client's address in conns to come
@@ -472,6 +472,56 @@ type frontConn struct {
 
 func (c frontConn) RemoteAddr() net.Addr { return c.remote }
 
+// A frontClientConn reads ahead up to 64 writes.
+type frontClientConn struct {
+	net.Conn
+	parts  chan []byte // closed at the end
+	rest   []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newFrontClientConn(conn net.Conn) *frontClientConn {
+	c := &frontClientConn{Conn: conn, parts: make(chan []byte, 64), closed: make(chan struct{})}
+	go func() { // ends with conn
+		defer close(c.parts)
+		for {
+			b := make([]byte, 64<<10)
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			select {
+			case c.parts <- b[:n]:
+			case <-c.closed:
+				return
+			}
+		}
+	}()
+	return c
+}
+
+func (c *frontClientConn) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		select {
+		case c.rest = <-c.parts:
+		case <-c.closed:
+			return 0, net.ErrClosed
+		}
+	}
+	if len(c.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+func (c *frontClientConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
 func (n *frontNet) Addr() net.Addr { return frontAddr(n.addr) }
 
 func (n *frontNet) Close() error {
@@ -492,7 +542,7 @@ func (n *frontNet) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
 	case n.conns <- frontConn{server, frontAddr(n.remote)}:
-		return client, nil
+		return newFrontClientConn(client), nil
 	case <-n.closed:
 		return nil, fmt.Errorf("dial %s: connection refused", n.addr)
 	}
