@@ -217,6 +217,9 @@ func (f *httpFront) carry(ctx context.Context, s *Session, x *httpStream, batch 
 // serve attaches x to w while run and what follows on it last.
 func (f *httpFront) serve(w http.ResponseWriter, r *http.Request, x *httpStream, run func()) {
 	left := x.attach(w)
+	if f.Command {
+		x.keepAlives()
+	}
 	run()
 	x.serve(r, left)
 	if x.detach(w) {
@@ -336,6 +339,7 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 		f.refuse(w, r, &Error{Code: 404, Text: "session not found", Bare: true})
 		return
 	}
+	x.keepAlives()
 	x.serve(r, left)
 	if x.detach(w) {
 		panic(http.ErrAbortHandler)

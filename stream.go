@@ -49,6 +49,7 @@ type httpStream struct {
 	wrote    bool   // since the last keep-alive
 	scratch  []byte // for events
 
+	idle  *time.Timer // for the next keep-alive; nil while no handler serves the stream, and in front of an HTTP server
 	later *time.Timer // flushes what waits for more to come; nil if nothing does
 
 	ctl sync.Mutex               // protects following; never held while writing
@@ -429,38 +430,38 @@ func (x *httpStream) detach(w http.ResponseWriter) (broken bool) {
 	}
 	if x.w == w {
 		x.w, x.rc, x.left = nil, nil, nil
+		if x.idle != nil {
+			x.idle.Stop()
+			x.idle = nil
+		}
 	}
 	return x.broken
 }
 
-// serve waits until the stream is finished or r is given up, and keeps the connection from looking
-// idle.
+// serve waits until the stream is finished or r is given up.
 func (x *httpStream) serve(r *http.Request, left <-chan struct{}) {
 	select {
 	case <-x.done:
-		return
-	default:
+	case <-left:
+	case <-r.Context().Done():
 	}
-	t := time.NewTicker(keepAlive)
-	defer t.Stop()
-	for {
-		select {
-		case <-x.done:
-			return
-		case <-left:
-			return
-		case <-r.Context().Done():
-			return
-		case <-t.C:
-			x.keepAlive()
-		}
+}
+
+// keepAlives keeps the connection from looking idle until the handler that attached the stream is
+// done with it. They have a timer, for the handler may be waiting for the server.
+func (x *httpStream) keepAlives() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.idle != nil {
+		x.idle.Stop()
 	}
+	x.idle = time.AfterFunc(keepAlive, x.keepAlive)
 }
 
 func (x *httpStream) keepAlive() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.finished || x.w == nil || x.started && !x.sse {
+	if x.finished || x.w == nil || x.idle == nil || x.started && !x.sse {
 		return
 	}
 	if !x.started {
@@ -471,6 +472,7 @@ func (x *httpStream) keepAlive() {
 	}
 	x.flush()
 	x.wrote = false
+	x.idle.Reset(keepAlive)
 }
 
 // jsonHead says that text is the whole body.
