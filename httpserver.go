@@ -147,9 +147,10 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	// answer begins.
 	rc := http.NewResponseController(w)
 	began := time.Now()
-	rc.SetReadDeadline(began.Add(bodyTimeout))
 	text, err := f.text.read(r.Body, r.ContentLength, f.Max)
-	rc.SetReadDeadline(time.Time{})
+	if err == nil { // else net/http still reads what is left, and must not wait for it forever
+		rc.SetReadDeadline(time.Time{})
+	}
 	if now := time.Now(); now.Sub(began) > time.Second { // that was taken from the time to write
 		rc.SetWriteDeadline(now.Add(writeTimeout))
 	}
@@ -300,6 +301,9 @@ func (f *httpFront) get(w http.ResponseWriter, r *http.Request, o *Origin) {
 		defer f.Proxy.Sessions.End(s, errServed)
 	}
 	defer s.holdStream()()
+	if r.ContentLength == 0 {
+		http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	client := s.client.(*httpClient)
 	if f.Command {
 		f.resume(w, r, s, client)
@@ -374,6 +378,7 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 	server := &http.Server{
 		Handler:           f,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       bodyTimeout, // until the body was read
 		IdleTimeout:       2 * time.Minute,
 		WriteTimeout:      writeTimeout, // until the first write; streams extend it
 		MaxHeaderBytes:    64 << 10,

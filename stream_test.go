@@ -307,6 +307,17 @@ func TestStreamPartialBody(t *testing.T) {
 		}
 		frontRefusal{400, 400, ""}.check(t, resp)
 		c.hearsNothing()
+		// Nor does one that was refused, or needs no body, keep its conn forever by not sending it.
+		for _, head := range []string{"POST /mcp HTTP/1.1\r\nHost: evil.example.com", "GET /mcp HTTP/1.1\r\nHost: localhost\r\n" + session,
+			"DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: x"} {
+			conn := g.raw()
+			conn.Write([]byte(head + "\r\nContent-Length: 1000\r\n\r\n"))
+			began := time.Now()
+			io.Copy(io.Discard, conn)
+			if got := time.Since(began); got > 5*time.Minute {
+				t.Errorf("%.10s: got the end after %v, want minutes", head, got)
+			}
+		}
 	})
 }
 
