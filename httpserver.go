@@ -190,10 +190,12 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 		}
 	}
 	x.prefersSSE = prefersEvents(r.Header.Get("Accept"))
+	defer func() { // also when serve panics to break the connection off
+		if s.Transient || x.initializes && s.ID() == "" {
+			f.Proxy.Sessions.End(s, errServed)
+		}
+	}()
 	f.serve(w, r, x, func() { f.carry(r.Context(), s, x, batch) })
-	if s.Transient || m != nil && x.initializes && s.ID() == "" {
-		f.Proxy.Sessions.End(s, errServed)
-	}
 }
 
 // carry passes the messages of one POST on.
