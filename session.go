@@ -109,6 +109,10 @@ func (t *Sessions) Name(s *Session) string {
 	t.byID[id] = s
 	s.mu.Lock()
 	s.id = id
+	if s.timer != nil { // set for initialize itself, it may be too late for the session
+		s.timer.Stop()
+		s.timer = nil
+	}
 	s.arm(time.Now())
 	s.mu.Unlock()
 	return id
