@@ -87,7 +87,7 @@ func specials(b string) uint64 {
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 	// Flipping bit 1 swaps the quote (0x22) and the space (0x20), so that one subtraction finds quotes and control
 	// characters. A subtraction borrows only from bytes above one that is special itself.
-	return (w | (w ^ 2*ones - 0x21*ones) | (w ^ '\\'*ones - ones)) & (0x80 * ones)
+	return (w | ((w ^ 2*ones) - 0x21*ones) | ((w ^ '\\'*ones) - ones)) & (0x80 * ones)
 }
 
 // escapeLen returns the length of the escape that s begins with; 0 if it is not valid.
