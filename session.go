@@ -109,7 +109,10 @@ func (t *Sessions) Name(s *Session) string {
 	t.byID[id] = s
 	s.mu.Lock()
 	s.id = id
-	s.arm(time.Now())
+	if s.timer == nil || s.timer.Stop() { // one that has fired arms the next itself
+		s.timer = nil
+		s.arm(time.Now())
+	}
 	s.mu.Unlock()
 	return id
 }
@@ -369,7 +372,7 @@ func (s *Session) touch(d Direction, token string) {
 		return
 	}
 	for _, c := range s.calls[d] {
-		if c.Message.Token == token && !c.deadline.IsZero() {
+		if canonicalID(c.Message.Token) == token && !c.deadline.IsZero() {
 			c.deadline = s.used.Add(s.table.bounds.CallTimeout)
 		}
 	}
@@ -383,7 +386,7 @@ func (s *Session) streamFor(token string, mayBelong bool) Stream {
 	calls := s.calls[ToServer]
 	if token != "" {
 		for _, c := range calls {
-			if c.Message.Token == token {
+			if canonicalID(c.Message.Token) == token {
 				return c.Stream
 			}
 		}
@@ -462,11 +465,7 @@ func (s *Session) busy() bool {
 
 // tick expires what is due.
 func (s *Session) tick() {
-	type late struct {
-		d Direction
-		c *PendingCall
-	}
-	var due []late
+	var due [2][]*PendingCall
 	b := s.table.bounds
 	s.mu.Lock()
 	now := time.Now()
@@ -481,7 +480,7 @@ func (s *Session) tick() {
 		for d := range s.calls {
 			for i := len(s.calls[d]) - 1; i >= 0; i-- {
 				if c := s.calls[d][i]; !c.deadline.IsZero() && !now.Before(c.deadline) {
-					due = append(due, late{Direction(d), c})
+					due[d] = append(due[d], c)
 					s.remove(Direction(d), i)
 				}
 			}
@@ -493,7 +492,9 @@ func (s *Session) tick() {
 	if reason != nil {
 		s.table.End(s, reason)
 	}
-	for _, l := range due {
-		s.expire(s, l.d, l.c)
+	for d, calls := range due {
+		for _, c := range calls {
+			s.expire(s, Direction(d), c)
+		}
 	}
 }
