@@ -16,6 +16,9 @@ import (
 
 var errTooLarge = errors.New("message is over the size limit")
 
+// eventFields is how many bytes of a server-sent event may be something else than its message.
+const eventFields = 4 << 10
+
 // An answer is what an HTTP server sends back for one request.
 type answer struct {
 	c        *httpConn
@@ -148,7 +151,7 @@ func (a *answer) whole(body string) {
 
 // events hands on a stream of events. What is in them but no message goes on as it is.
 func (a *answer) events(body io.Reader) error {
-	r := NewEventReader(body, a.c.d.max)
+	r := NewEventReader(body, a.c.d.max+eventFields)
 	if a.m.Stream != nil { // the head, before there is anything to say
 		a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply}, nil)
 	}
@@ -159,6 +162,9 @@ func (a *answer) events(body io.Reader) error {
 		}
 		if err != nil {
 			return err
+		}
+		if len(event.Data) > a.c.d.max {
+			return errTooLarge
 		}
 		if event.HasID {
 			a.at.id = event.ID
@@ -263,10 +269,12 @@ func (s *jsonSplitter) size() int { return len(s.text) }
 // it may be used concurrently.
 type textReader struct{ buffers sync.Pool }
 
-// read reads r to its end. size is its length, -1 if unknown. Over max bytes it returns errTooLarge.
+// read reads r to its end. size is its length, -1 if unknown. Over max bytes it returns the start of
+// the text and errTooLarge.
 func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	if size > int64(max) {
-		return "", errTooLarge
+		start, _ := io.ReadAll(io.LimitReader(r, peekBytes))
+		return string(start), errTooLarge
 	}
 	if size == 0 {
 		return "", nil
@@ -283,10 +291,10 @@ func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	}
 	for {
 		n, err := r.Read(*buf)
-		if text.Len()+n > max {
-			return "", errTooLarge
-		}
 		text.Write((*buf)[:n])
+		if text.Len() > max {
+			return text.String()[:min(text.Len(), peekBytes)], errTooLarge
+		}
 		if err == io.EOF {
 			return text.String(), nil
 		}

@@ -146,11 +146,15 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	// The whole body is read before anything is sent on: net/http gives up the rest of it once an
 	// answer begins.
 	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	began := time.Now()
+	rc.SetReadDeadline(began.Add(bodyTimeout))
 	text, err := f.text.read(r.Body, r.ContentLength, f.Max)
 	rc.SetReadDeadline(time.Time{})
+	if now := time.Now(); now.Sub(began) > time.Second { // the time to write began with the request
+		rc.SetWriteDeadline(now.Add(writeTimeout))
+	}
 	if err == errTooLarge {
-		f.refuse(w, r, &Error{Code: 413, Text: "message is over the size limit"})
+		f.refuse(w, r, &Error{Code: 413, Text: "message is over the size limit", ID: peekID(text)})
 		return
 	}
 	if err != nil {
@@ -168,25 +172,29 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 		return
 	}
 	x := &httpStream{client: s.client.(*httpClient), session: s, done: make(chan struct{}), w: w, request: m}
-	var batch []*Message
+	batch, bad := []*Message{m}, []*Error(nil)
 	if m != nil {
-		m.Stream = x
-		batch = append(batch, m)
 		x.stateless = isStateless(revisionOf(m, r.Header))
 		x.initializes = m.Method == methodInitialize
-	} else {
-		if batch = parseClient(f.Proxy, s, x, text); batch == nil {
-			x.detach(w)
-			return
+	} else if batch, bad = parseClient(s, text); batch == nil {
+		f.refuse(w, r, bad[0])
+		if s.Transient {
+			f.Proxy.Sessions.End(s, errServed)
 		}
-		x.prefersSSE = true
+		return
 	}
+	x.awaiting = len(bad)
 	for _, m := range batch {
-		m.Origin = o
+		m.Stream, m.Origin = x, o
 		x.awaiting += btoi(m.Kind == Call)
 	}
 	x.prefersSSE = x.prefersSSE || prefersEvents(r.Header.Get("Accept"))
-	f.serve(w, r, x, func() { f.carry(r.Context(), s, x, batch) })
+	f.serve(w, r, x, func() {
+		for _, e := range bad {
+			f.Proxy.reject(s, x, e)
+		}
+		f.carry(r.Context(), s, x, batch)
+	})
 	if s.Transient || m != nil && x.initializes && s.ID() == "" {
 		f.Proxy.Sessions.End(s, errServed)
 	}

@@ -70,12 +70,14 @@ func (x *httpStream) Send(m *Message) error {
 	if m.Kind == Response {
 		x.awaiting--
 	}
-	batch := x.request == nil && !x.standalone
-	if m.Last && !batch || x.awaiting == 0 && m.Kind == Response && m.Reply == nil {
+	if m.Last && !x.batch() || x.awaiting == 0 && m.Kind == Response && m.Reply == nil {
 		x.finish()
 	}
 	return err
 }
+
+// batch reports whether several messages were posted, whose answers share the stream.
+func (x *httpStream) batch() bool { return x.request == nil && !x.standalone }
 
 // write requires that x.mu is held, as all below do.
 func (x *httpStream) write(m *Message) error {
@@ -88,7 +90,7 @@ func (x *httpStream) write(m *Message) error {
 		x.broken = true
 		x.finish()
 		return errClosed
-	case !x.started && m.Kind == Response && (m.Refusal != nil || !x.prefersSSE && x.request != nil):
+	case !x.started && m.Kind == Response && !x.batch() && (m.Refusal != nil || !x.prefersSSE && x.request != nil):
 		return x.json(m)
 	case m.Refusal != nil && m.Refusal.Bare:
 		return nil
@@ -141,17 +143,24 @@ func (x *httpStream) text(s string) error {
 	for len(s) > 0 {
 		part := s[:min(len(s), writeChunk)]
 		s = s[len(part):]
-		x.ctl.Lock()
-		if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
-			x.extended = now
-			x.rc.SetWriteDeadline(now.Add(writeTimeout))
-		}
-		x.ctl.Unlock()
+		x.extend()
 		if _, err := io.WriteString(x.w, part); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// extend gives the client time to read what is written next, and returns what to flush it with,
+// nil if no handler serves the stream.
+func (x *httpStream) extend() *http.ResponseController {
+	x.ctl.Lock()
+	defer x.ctl.Unlock()
+	if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
+		x.extended = now
+		x.rc.SetWriteDeadline(now.Add(writeTimeout))
+	}
+	return x.rc
 }
 
 func (x *httpStream) flushLater() {
@@ -200,9 +209,7 @@ func (x *httpStream) flush() error {
 		x.later.Stop()
 		x.later = nil
 	}
-	x.ctl.Lock()
-	rc := x.rc
-	x.ctl.Unlock()
+	rc := x.extend()
 	if rc == nil {
 		return errClosed
 	}
@@ -396,6 +403,9 @@ func (x *httpStream) attach(w http.ResponseWriter) (left chan struct{}) {
 func (x *httpStream) detach(w http.ResponseWriter) (broken bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if !x.broken {
+		x.extend() // the end is still to be written
+	}
 	x.ctl.Lock()
 	defer x.ctl.Unlock()
 	if x.later != nil {
@@ -442,7 +452,7 @@ func (x *httpStream) keepAlive() {
 		x.begin(true)
 	}
 	if !x.wrote {
-		io.WriteString(x.w, ": keep-alive\n\n")
+		x.text(": keep-alive\n\n")
 	}
 	x.flush()
 	x.wrote = false
