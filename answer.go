@@ -269,8 +269,8 @@ func (s *jsonSplitter) size() int { return len(s.text) }
 // it may be used concurrently.
 type textReader struct{ buffers sync.Pool }
 
-// read reads r to its end. size is its length, -1 if unknown. Over max bytes it returns the start of
-// the text and errTooLarge.
+// read reads r to its end. size is its length, -1 if unknown. Over max bytes it returns errTooLarge
+// and how the text begins.
 func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	if size > int64(max) {
 		start, _ := io.ReadAll(io.LimitReader(r, peekBytes))

@@ -22,7 +22,6 @@ const (
 	benchAnswer = `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"0123456789012345678901234567890123456789012345678901234567890123456789"}]}}`
 )
 
-
 // benchFront serves HTTP in front of the server that dialer reaches.
 func benchFront(b *testing.B, dialer Dialer, command bool) *httptest.Server {
 	log := slog.New(slog.DiscardHandler)

@@ -114,7 +114,7 @@ func (f *httpFront) hostAllowed(host string) bool {
 		name = host
 	}
 	return isLoopback(name) || slices.ContainsFunc(f.Hosts, func(allowed string) bool {
-		return strings.EqualFold(allowed, host) || strings.EqualFold(allowed, name)
+		return strings.EqualFold(allowed, host) || strings.EqualFold(strings.Trim(allowed, "[]"), name)
 	})
 }
 
@@ -149,8 +149,10 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	began := time.Now()
 	rc.SetReadDeadline(began.Add(bodyTimeout))
 	text, err := f.text.read(r.Body, r.ContentLength, f.Max)
-	rc.SetReadDeadline(time.Time{})
-	if now := time.Now(); now.Sub(began) > time.Second { // the time to write began with the request
+	if err == nil { // else net/http still reads what is left, and must not wait for it forever
+		rc.SetReadDeadline(time.Time{})
+	}
+	if now := time.Now(); now.Sub(began) > time.Second { // that was taken from the time to write
 		rc.SetWriteDeadline(now.Add(writeTimeout))
 	}
 	if err == errTooLarge {
@@ -185,19 +187,24 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	}
 	x.awaiting = len(bad)
 	for _, m := range batch {
-		m.Stream, m.Origin = x, o
+		m.Origin = o
 		x.awaiting += btoi(m.Kind == Call)
+		if m.Stream = x; f.Command && x.request == nil && m.Kind != Call {
+			m.Stream = nil // in a batch nobody waits for it
+		}
 	}
-	x.prefersSSE = x.prefersSSE || prefersEvents(r.Header.Get("Accept"))
+	x.prefersSSE = prefersEvents(r.Header.Get("Accept"))
+	defer func() { // also when serve panics to break the connection off
+		if s.Transient || x.initializes && s.ID() == "" {
+			f.Proxy.Sessions.End(s, errServed)
+		}
+	}()
 	f.serve(w, r, x, func() {
 		for _, e := range bad {
 			f.Proxy.reject(s, x, e)
 		}
 		f.carry(r.Context(), s, x, batch)
 	})
-	if s.Transient || m != nil && x.initializes && s.ID() == "" {
-		f.Proxy.Sessions.End(s, errServed)
-	}
 }
 
 // carry passes the messages of one POST on.
@@ -219,6 +226,9 @@ func (f *httpFront) carry(ctx context.Context, s *Session, x *httpStream, batch 
 // serve attaches x to w while run and what follows on it last.
 func (f *httpFront) serve(w http.ResponseWriter, r *http.Request, x *httpStream, run func()) {
 	left := x.attach(w)
+	if f.Command {
+		x.keepAlives()
+	}
 	run()
 	x.serve(r, left)
 	if x.detach(w) {
@@ -226,15 +236,13 @@ func (f *httpFront) serve(w http.ResponseWriter, r *http.Request, x *httpStream,
 	}
 }
 
-// revisionOf is the protocol revision of m: its own word, else the header's.
+// revisionOf is the protocol revision of m: its own word or the header's. Where they disagree it is
+// the newer one, which forbids that.
 func revisionOf(m *Message, h http.Header) string {
-	if m.Revision != "" {
-		return m.Revision
-	}
 	if v := h[revisionHeader]; len(v) > 0 {
-		return v[0]
+		return max(m.Revision, v[0])
 	}
-	return ""
+	return m.Revision
 }
 
 // prefersEvents reports whether an Accept header names event streams before JSON.
@@ -301,6 +309,9 @@ func (f *httpFront) get(w http.ResponseWriter, r *http.Request, o *Origin) {
 		defer f.Proxy.Sessions.End(s, errServed)
 	}
 	defer s.holdStream()()
+	if r.ContentLength == 0 {
+		http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	client := s.client.(*httpClient)
 	if f.Command {
 		f.resume(w, r, s, client)
@@ -330,7 +341,7 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 	number, after := 0, uint64(0)
 	if last := r.Header.Get(lastEventID); last != "" {
 		var ok bool
-		if number, after, ok = parseEventID(last); !ok {
+		if number, after, ok = parseEventID(last); !ok || !client.sent(number, after) {
 			f.refuse(w, r, &Error{Code: 400, Text: "Last-Event-ID is not one of this server's"})
 			return
 		}
@@ -340,6 +351,7 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 		f.refuse(w, r, &Error{Code: 404, Text: "session not found", Bare: true})
 		return
 	}
+	x.keepAlives()
 	x.serve(r, left)
 	if x.detach(w) {
 		panic(http.ErrAbortHandler)
@@ -350,7 +362,12 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 // DELETE to the MCP endpoint."
 func (f *httpFront) delete(w http.ResponseWriter, r *http.Request, o *Origin) {
 	id := r.Header.Get(sessionHeader)
-	if id == "" || isStateless(r.Header.Get(revisionHeader)) {
+	stateless := isStateless(r.Header.Get(revisionHeader))
+	if id == "" && f.Command && !stateless {
+		f.refuse(w, r, &Error{Code: codeInvalid, Status: 400, Text: "Mcp-Session-Id header is missing"})
+		return
+	}
+	if id == "" || stateless {
 		w.Header().Set("Allow", "POST")
 		http.Error(w, "no session to delete", http.StatusMethodNotAllowed)
 		return
@@ -369,6 +386,7 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 	server := &http.Server{
 		Handler:           f,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       bodyTimeout, // until the body was read
 		IdleTimeout:       2 * time.Minute,
 		WriteTimeout:      writeTimeout, // until the first write; streams extend it
 		MaxHeaderBytes:    64 << 10,
@@ -388,7 +406,9 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 	wg.Go(func() { server.Shutdown(limit) })
 	f.Proxy.Sessions.Quiet(limit)
 	f.Proxy.Close()
-	server.Shutdown(limit)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // what was refused is yet to be written
+	defer cancel()
+	server.Shutdown(last)
 	server.Close()
 	wg.Wait()
 	return err

@@ -152,6 +152,13 @@ func parseEventID(id string) (number int, seq uint64, ok bool) {
 	return number, seq, err == nil && err2 == nil && number >= 0
 }
 
+// sent reports whether an event may have had this id.
+func (c *httpClient) sent(number int, seq uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return number <= c.number && seq <= c.seq
+}
+
 // take lets w serve the stream with this number from the event after on: the rest of a call's
 // stream, or, for 0, what belongs to no call; a GET takes that over from an earlier one. It
 // returns nil when the session is over.
@@ -188,7 +195,7 @@ func (c *httpClient) take(s *Session, w http.ResponseWriter, number int, after u
 	}
 	c.mu.Unlock()
 	if earlier != nil {
-		go earlier.end() // ends at once: the end of a stream waits for no client
+		go earlier.end() // ends after endTimeout at the latest
 	}
 	finished := x.finished || number != 0 && x.standalone
 	x.begin(false)

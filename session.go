@@ -109,7 +109,7 @@ func (t *Sessions) Name(s *Session) string {
 	t.byID[id] = s
 	s.mu.Lock()
 	s.id = id
-	if s.timer == nil || s.timer.Stop() { // one that has fired arms the next itself
+	if s.timer == nil || s.timer.Stop() { // set for initialize it may be late; fired, it arms the next
 		s.timer = nil
 		s.arm(time.Now())
 	}

@@ -14,6 +14,7 @@ import (
 
 const (
 	keepAlive    = 15 * time.Second // of silence before a comment is sent
+	endTimeout   = time.Second      // for a client to read what is being written when its stream ends
 	flushDelay   = time.Millisecond // for which a part of a stream waits for what mostly follows
 	writeChunk   = 256 << 10        // bytes that a client must read within writeTimeout
 	streamRetry  = 1000             // milliseconds after which a client may come back
@@ -47,6 +48,7 @@ type httpStream struct {
 	wrote    bool   // since the last keep-alive
 	scratch  []byte // for events
 
+	idle  *time.Timer // for the next keep-alive; nil while no handler serves the stream, and in front of an HTTP server
 	later *time.Timer // flushes what waits for more to come; nil if nothing does
 
 	ctl sync.Mutex               // protects following; never held while writing
@@ -213,6 +215,7 @@ func (x *httpStream) flush() error {
 	if rc == nil {
 		return errClosed
 	}
+	x.extend()
 	return rc.Flush()
 }
 
@@ -357,6 +360,7 @@ func (x *httpStream) finish() {
 			x.w.WriteHeader(http.StatusAccepted)
 		}
 	}
+	x.extend() // the end of the handler may write yet
 	x.client.forget(x)
 	close(x.done)
 }
@@ -365,6 +369,7 @@ func (x *httpStream) finish() {
 func (x *httpStream) Abort() {
 	x.ctl.Lock()
 	if x.rc != nil {
+		x.extended = time.Now() // so that no write extends it again
 		x.rc.SetWriteDeadline(time.Unix(1, 0))
 	}
 	x.ctl.Unlock()
@@ -374,14 +379,19 @@ func (x *httpStream) Abort() {
 	x.finish()
 }
 
-// end finishes the stream, or breaks it if a write waits for the client.
+// end finishes the stream. A write that waits for the client has a moment left.
 func (x *httpStream) end() {
-	if x.mu.TryLock() {
-		x.finish()
-		x.mu.Unlock()
-		return
+	if !x.mu.TryLock() {
+		x.ctl.Lock()
+		if x.rc != nil {
+			x.extended = time.Now()
+			x.rc.SetWriteDeadline(x.extended.Add(endTimeout))
+		}
+		x.ctl.Unlock()
+		x.mu.Lock()
 	}
-	x.Abort()
+	defer x.mu.Unlock()
+	x.finish()
 }
 
 // attach lets the stream be served by w. An earlier handler is sent away.
@@ -414,38 +424,38 @@ func (x *httpStream) detach(w http.ResponseWriter) (broken bool) {
 	}
 	if x.w == w {
 		x.w, x.rc, x.left = nil, nil, nil
+		if x.idle != nil {
+			x.idle.Stop()
+			x.idle = nil
+		}
 	}
 	return x.broken
 }
 
-// serve waits until the stream is finished or r is given up, and keeps the connection from looking
-// idle.
+// serve waits until the stream is finished or r is given up.
 func (x *httpStream) serve(r *http.Request, left <-chan struct{}) {
 	select {
 	case <-x.done:
-		return
-	default:
+	case <-left:
+	case <-r.Context().Done():
 	}
-	t := time.NewTicker(keepAlive)
-	defer t.Stop()
-	for {
-		select {
-		case <-x.done:
-			return
-		case <-left:
-			return
-		case <-r.Context().Done():
-			return
-		case <-t.C:
-			x.keepAlive()
-		}
+}
+
+// keepAlives keeps the connection from looking idle until the handler that attached the stream is
+// done with it. They have a timer, for the handler may be waiting for the server.
+func (x *httpStream) keepAlives() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.idle != nil {
+		x.idle.Stop()
 	}
+	x.idle = time.AfterFunc(keepAlive, x.keepAlive)
 }
 
 func (x *httpStream) keepAlive() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.finished || x.w == nil || x.started && !x.sse {
+	if x.finished || x.w == nil || x.idle == nil || x.started && !x.sse {
 		return
 	}
 	if !x.started {
@@ -456,6 +466,7 @@ func (x *httpStream) keepAlive() {
 	}
 	x.flush()
 	x.wrote = false
+	x.idle.Reset(keepAlive)
 }
 
 // jsonHead says that text is the whole body.
