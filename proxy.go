@@ -134,12 +134,13 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 	p.refuse(s, m, err)
 }
 
-// progressToken is the token of a progress notification, "" for anything else.
+// progressToken is the token of a progress notification, in its canonical form as a server may write
+// it otherwise than the client did; "" for anything else.
 func progressToken(m *Message) string {
 	if m.Method != methodProgress {
 		return ""
 	}
-	return member(m.Params, "progressToken")
+	return canonicalID(member(m.Params, "progressToken"))
 }
 
 // cancelled takes the call that the client cancels out of the book, so that a late answer is

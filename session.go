@@ -109,11 +109,10 @@ func (t *Sessions) Name(s *Session) string {
 	t.byID[id] = s
 	s.mu.Lock()
 	s.id = id
-	if s.timer != nil { // set for initialize itself, it may be too late for the session
-		s.timer.Stop()
+	if s.timer == nil || s.timer.Stop() { // set for initialize it may be late; fired, it arms the next
 		s.timer = nil
+		s.arm(time.Now())
 	}
-	s.arm(time.Now())
 	s.mu.Unlock()
 	return id
 }
@@ -369,7 +368,7 @@ func (s *Session) touch(d Direction, token string) {
 		return
 	}
 	for _, c := range s.calls[d] {
-		if c.Message.Token == token && !c.deadline.IsZero() {
+		if canonicalID(c.Message.Token) == token && !c.deadline.IsZero() {
 			c.deadline = s.used.Add(s.table.bounds.CallTimeout)
 		}
 	}
@@ -383,7 +382,7 @@ func (s *Session) streamFor(token string, mayBelong bool) Stream {
 	calls := s.calls[ToServer]
 	if token != "" {
 		for _, c := range calls {
-			if c.Message.Token == token {
+			if canonicalID(c.Message.Token) == token {
 				return c.Stream
 			}
 		}

@@ -144,7 +144,7 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 		}
 		searched = l.end - l.start
 		if searched > l.max+len("\r\n") {
-			line = bytes.Clone(l.buf[l.start : l.start+peekBytes])
+			line = bytes.Clone(l.buf[l.start:min(l.start+peekBytes, l.end)])
 			return line, false, l.skip()
 		}
 		if l.end == len(l.buf) {
@@ -165,9 +165,11 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 	}
 }
 
-// follows reports whether the next line has arrived whole. A blank one is none: nobody hears of it.
+// follows reports whether another line is there whole that is neither blank nor too long. It may miss
+// one that begins with white space.
 func (l *lineReader) follows() bool {
-	return bytes.IndexByte(bytes.TrimLeft(l.buf[l.start:l.end], " \t\r\n"), '\n') >= 0
+	i := bytes.IndexByte(l.buf[l.start:l.end], '\n')
+	return i > 0 && i <= l.max && l.buf[l.start] > ' '
 }
 
 // room makes place for more, by moving what is there or by growing.
@@ -227,7 +229,10 @@ func peekID(start string) string {
 		if err := d.Decode(&value); err != nil {
 			return ""
 		}
-		if id := string(value); key == "id" && id != "null" && id[0] != '{' && id[0] != '[' {
+		if id := string(value); key == "id" {
+			if id[0] != '"' && !isNumber(id[0]) || d.InputOffset() == int64(len(start)) {
+				return "" // at the end it may be but the beginning of a number
+			}
 			return id
 		}
 	}
@@ -332,7 +337,6 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 			texts, err := splitBatch(line, maxBatch)
 			if err != nil {
 				garbage(err, line)
-				return
 			}
 			for _, text := range texts {
 				if m, err := Parse(text); err != nil {
@@ -346,6 +350,9 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		default:
 			m.More = more
 			receive(m, nil)
+		}
+		if !more && s != nil { // the last of several may have been dropped
+			s.client.Flush()
 		}
 	}, func(start string) {
 		log.Warn("server wrote a message over the size limit", "limit", max)
