@@ -90,6 +90,7 @@ func (a *answer) refusal(body string) error {
 // message hands on m, which came in this answer.
 func (a *answer) message(m *Message, event *Event) {
 	m.Stream, m.Reply, m.Event = a.m.Stream, a.reply, event
+	m.Resumed = a.m.Kind == Opaque && a.m.Stream != nil
 	if m.Kind == Response && a.m.Kind == Call && canonicalID(m.ID) == canonicalID(a.m.ID) {
 		a.answered = true
 		if a.m.Method == "tools/list" && m.Result != "" && isStateless(a.m.Revision) {
