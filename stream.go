@@ -43,6 +43,7 @@ type httpStream struct {
 	awaiting int    // responses still to come
 	number   int    // in event ids; 0 until there is one, except for the standalone stream
 	started  bool   // the head is written
+	relays   bool   // it is a server's
 	sse      bool   // as server-sent events
 	finished bool   // nothing more will be sent
 	broken   bool   // the client must see that something is missing
@@ -80,6 +81,7 @@ func (x *httpStream) Send(m *Message) error {
 		return errClosed
 	}
 	err := x.write(m)
+	x.broken = x.broken || m.Refusal != nil && x.relays // its end is not the server's
 	if m.Kind == Response {
 		x.awaiting--
 	}
@@ -114,6 +116,9 @@ func (x *httpStream) relay(m *Message) error {
 	if x.w == nil {
 		return errClosed
 	}
+	if m.Refusal != nil { // the server's stream broke off
+		return x.flush()
+	}
 	if !x.started {
 		x.copyHead(m)
 	}
@@ -147,6 +152,18 @@ func (x *httpStream) relay(m *Message) error {
 		return nil
 	}
 	return x.flush()
+}
+
+// fail ends the answer to a GET with e, or breaks it off if it has begun.
+func (x *httpStream) fail(e *Error) {
+	x.mu.Lock()
+	started := x.started
+	x.mu.Unlock()
+	m := e.answer("")
+	if started {
+		m = &Message{Reply: &Reply{}, Refusal: e, Last: true}
+	}
+	x.Send(m)
 }
 
 // text writes to the client, which has to read a part of it every now and then.
@@ -197,7 +214,7 @@ func (x *httpStream) copyHead(m *Message) {
 			}
 		}
 	}
-	x.sse = isEventStream(m.Reply.Header)
+	x.sse, x.relays = isEventStream(m.Reply.Header), true
 	if m.Reply.Whole {
 		h["Content-Length"] = []string{strconv.Itoa(len(m.Raw))}
 	}
