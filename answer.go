@@ -16,6 +16,9 @@ import (
 
 var errTooLarge = errors.New("message is over the size limit")
 
+// eventFields is how many bytes of a server-sent event may be something else than its message.
+const eventFields = 4 << 10
+
 // An answer is what an HTTP server sends back for one request.
 type answer struct {
 	c        *httpConn
@@ -152,7 +155,7 @@ func (a *answer) whole(body string) {
 
 // events hands on a stream of events. What is in them but no message goes on as it is.
 func (a *answer) events(body io.Reader) error {
-	r := NewEventReader(body, a.c.d.max)
+	r := NewEventReader(body, a.c.d.max+eventFields)
 	if a.m.Stream != nil { // the head, before there is anything to say
 		a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply}, nil)
 	}
@@ -163,6 +166,9 @@ func (a *answer) events(body io.Reader) error {
 		}
 		if err != nil {
 			return err
+		}
+		if len(event.Data) > a.c.d.max {
+			return errTooLarge
 		}
 		if event.HasID {
 			a.at.id = event.ID
@@ -273,9 +279,8 @@ type textReader struct{ buffers sync.Pool }
 // and how the text begins.
 func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	if size > int64(max) {
-		start := make([]byte, peekBytes)
-		n, _ := r.Read(start)
-		return string(start[:n]), errTooLarge
+		start, _ := io.ReadAll(io.LimitReader(r, peekBytes))
+		return string(start), errTooLarge
 	}
 	if size == 0 {
 		return "", nil
@@ -292,9 +297,8 @@ func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	}
 	for {
 		n, err := r.Read(*buf)
-		over := text.Len()+n > max
 		text.Write((*buf)[:n])
-		if over {
+		if text.Len() > max {
 			return text.String()[:min(text.Len(), peekBytes)], errTooLarge
 		}
 		if err == io.EOF {

@@ -59,8 +59,11 @@ func newHTTPDialer(u *url.URL, roots *x509.CertPool, max int, log *slog.Logger) 
 }
 
 func (d *httpDialer) Dial(_ context.Context, s *Session, receive func(*Message, error)) (Server, error) {
-	ctx, end := context.WithCancel(context.Background())
-	return &httpConn{d: d, s: s, receive: receive, ctx: ctx, end: end}, nil
+	c := &httpConn{d: d, s: s, receive: receive, ctx: context.Background(), end: func() {}}
+	if !s.Transient { // else the client's request is all there is
+		c.ctx, c.end = context.WithCancel(c.ctx)
+	}
+	return c, nil
 }
 
 // Close gives up idle connections.

@@ -147,6 +147,7 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	// answer begins.
 	rc := http.NewResponseController(w)
 	began := time.Now()
+	rc.SetReadDeadline(began.Add(bodyTimeout))
 	text, err := f.text.read(r.Body, r.ContentLength, f.Max)
 	if err == nil { // else net/http still reads what is left, and must not wait for it forever
 		rc.SetReadDeadline(time.Time{})
@@ -173,15 +174,18 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 		return
 	}
 	x := &httpStream{client: s.client.(*httpClient), session: s, done: make(chan struct{}), w: w, request: m}
-	var batch []*Message
+	batch, bad := []*Message{m}, []*Error(nil)
 	if m != nil {
-		batch = append(batch, m)
 		x.stateless = isStateless(revisionOf(m, r.Header))
 		x.initializes = m.Method == methodInitialize
-	} else {
-		batch = parseClient(f.Proxy, s, &x.refused, text)
-		x.awaiting = len(x.refused)
+	} else if batch, bad = parseClient(s, text); batch == nil {
+		f.refuse(w, r, bad[0])
+		if s.Transient {
+			f.Proxy.Sessions.End(s, errServed)
+		}
+		return
 	}
+	x.awaiting = len(bad)
 	for _, m := range batch {
 		m.Origin = o
 		x.awaiting += btoi(m.Kind == Call)
@@ -195,7 +199,12 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 			f.Proxy.Sessions.End(s, errServed)
 		}
 	}()
-	f.serve(w, r, x, func() { f.carry(r.Context(), s, x, batch) })
+	f.serve(w, r, x, func() {
+		for _, e := range bad {
+			f.Proxy.reject(s, x, e)
+		}
+		f.carry(r.Context(), s, x, batch)
+	})
 }
 
 // carry passes the messages of one POST on.
@@ -203,9 +212,6 @@ func (f *httpFront) carry(ctx context.Context, s *Session, x *httpStream, batch 
 	if x.client.keeps {
 		// Up to 2025-11-25 a client that goes away does not cancel its call.
 		ctx = context.WithoutCancel(ctx)
-	}
-	for _, m := range x.refused {
-		x.Send(m)
 	}
 	calls := 0
 	for _, m := range batch {

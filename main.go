@@ -41,14 +41,16 @@ type stdio struct {
 func run(ctx context.Context, args []string, env func(string) (string, bool), std stdio) int {
 	c, err := ParseConfig(args, env)
 	var help *HelpRequest
+	var misuse *UsageError
 	switch {
 	case errors.As(err, &help):
 		fmt.Fprint(std.out, help.Text)
 		return 0
-	case err != nil:
-		for _, line := range strings.Split(strings.TrimRight(err.Error(), "\n"), "\n") {
-			fmt.Fprintf(std.err, "mcpproxy: %s\n", line)
+	case errors.As(err, &misuse):
+		for _, problem := range misuse.Problems {
+			fmt.Fprintf(std.err, "mcpproxy: %s\n", problem)
 		}
+		fmt.Fprintln(std.err, misuse.Hint)
 		return 2
 	}
 	switch c.Mode {

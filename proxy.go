@@ -151,6 +151,9 @@ func (p *Proxy) cancelled(s *Session, m *Message) {
 	}
 	if c := s.strike(ToServer, id); c != nil {
 		p.finish(c.Message)
+		if c.cancel != nil {
+			c.cancel()
+		}
 	}
 }
 
@@ -164,11 +167,12 @@ func (p *Proxy) finish(m *Message) {
 // refuse answers m, which came from the client, with err. A refused notification or response is
 // answered over HTTP only, where the request waits.
 func (p *Proxy) refuse(s *Session, m *Message, err error) {
-	var e *Error
-	if !errors.As(err, &e) {
-		e = &Error{Code: 502, Text: "server is unreachable", Cause: err}
-	}
+	e := refusalOf(err)
 	p.Log.Warn("message refused", "method", m.Method, "name", m.Name, "id", m.ID, "code", e.Code, "error", e)
+	p.answerRefused(s, m, e)
+}
+
+func (p *Proxy) answerRefused(s *Session, m *Message, e *Error) {
 	id := m.ID
 	if m.Kind != Call {
 		if m.Stream == nil {
@@ -342,6 +346,9 @@ func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
 
 // settle answers all that a session still owes its client when it ends.
 func (p *Proxy) settle(s *Session, reason error) {
+	if reason == errServed {
+		return // its only call is answered
+	}
 	var e *Error
 	switch {
 	case errors.As(reason, &e):
@@ -355,7 +362,11 @@ func (p *Proxy) settle(s *Session, reason error) {
 	}
 	s.takeAll(ToClient)
 	for _, c := range s.takeAll(ToServer) {
-		p.refuse(s, c.Message, e)
+		if reason == errShutdown {
+			p.answerRefused(s, c.Message, e)
+		} else {
+			p.refuse(s, c.Message, e)
+		}
 		if c.cancel != nil {
 			c.cancel()
 		}

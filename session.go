@@ -41,10 +41,10 @@ type Session struct {
 	server    Server
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
 
-	mu       sync.Mutex // protects following
-	id       string     // towards the client; "" if it has none
-	revision string     // agreed in initialize; "" before
-	calls    [2][]*PendingCall
+	mu       sync.Mutex                 // protects following
+	id       string                     // towards the client; "" if it has none
+	revision string                     // agreed in initialize; "" before
+	calls    [2]map[string]*PendingCall // by canonical id
 	opened   time.Time
 	used     time.Time
 	streams  int // open GET streams
@@ -267,10 +267,8 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 	if s.ended {
 		return &Error{Code: 404, Text: "session not found", Bare: true}
 	}
-	for _, other := range s.calls[d] {
-		if other.key == c.key {
-			return &Error{Code: codeInvalid, Status: 400, Text: "a call with this id is in flight"}
-		}
+	if s.calls[d][c.key] != nil {
+		return &Error{Code: codeInvalid, Status: 400, Text: "a call with this id is in flight"}
 	}
 	if len(s.calls[d]) >= s.table.bounds.Calls {
 		return &Error{Code: 503, Text: "too many calls in flight", RetryAfter: time.Second}
@@ -279,8 +277,13 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 	if t := s.table.bounds.CallTimeout; t > 0 && c.Message.Method != methodListen {
 		c.deadline = now.Add(t)
 	}
-	s.calls[d] = append(s.calls[d], c)
-	s.arm(now)
+	if s.calls[d] == nil {
+		s.calls[d] = map[string]*PendingCall{}
+	}
+	s.calls[d][c.key] = c
+	if !c.deadline.IsZero() {
+		s.arm(now) // after c is entered, or the timer does not know of it
+	}
 	return nil
 }
 
@@ -290,34 +293,27 @@ func (s *Session) strike(d Direction, id string) *PendingCall {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used = time.Now()
-	for i, c := range s.calls[d] {
-		if c.key == key {
-			s.remove(d, i)
-			return c
-		}
+	c := s.calls[d][key]
+	if c != nil {
+		s.remove(d, c)
 	}
-	return nil
+	return c
 }
 
 // strikeCall takes c out of the book and reports whether it was there.
 func (s *Session) strikeCall(d Direction, c *PendingCall) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, other := range s.calls[d] {
-		if other == c {
-			s.remove(d, i)
-			return true
-		}
+	if s.calls[d][c.key] != c {
+		return false
 	}
-	return false
+	s.remove(d, c)
+	return true
 }
 
 // remove requires that s.mu is held.
-func (s *Session) remove(d Direction, i int) {
-	calls := s.calls[d]
-	calls[i] = calls[len(calls)-1]
-	calls[len(calls)-1] = nil
-	s.calls[d] = calls[:len(calls)-1]
+func (s *Session) remove(d Direction, c *PendingCall) {
+	delete(s.calls[d], c.key)
 	if s.quiet != nil && !s.owes() {
 		close(s.quiet)
 		s.quiet = nil
@@ -351,7 +347,7 @@ func (s *Session) Quiet() <-chan struct{} {
 }
 
 // takeAll empties the book of one direction.
-func (s *Session) takeAll(d Direction) []*PendingCall {
+func (s *Session) takeAll(d Direction) map[string]*PendingCall {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	calls := s.calls[d]
@@ -393,7 +389,9 @@ func (s *Session) streamFor(token string, mayBelong bool) Stream {
 		}
 	}
 	if mayBelong && len(calls) == 1 {
-		return calls[0].Stream
+		for _, c := range calls {
+			return c.Stream
+		}
 	}
 	return nil
 }
@@ -483,10 +481,10 @@ func (s *Session) tick() {
 		reason = errIdle
 	default:
 		for d := range s.calls {
-			for i := len(s.calls[d]) - 1; i >= 0; i-- {
-				if c := s.calls[d][i]; !c.deadline.IsZero() && !now.Before(c.deadline) {
+			for _, c := range s.calls[d] {
+				if !c.deadline.IsZero() && !now.Before(c.deadline) {
 					due = append(due, late{Direction(d), c})
-					s.remove(Direction(d), i)
+					s.remove(Direction(d), c)
 				}
 			}
 		}

@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	sharedQueue  = 64 // messages that wait for one client to read
-	minBackoff   = 100 * time.Millisecond
-	maxBackoff   = 10 * time.Second
-	metaLogLevel = "io.modelcontextprotocol/logLevel"
+	sharedQueue    = 64                     // messages that wait for one client to read
+	sharedPatience = 250 * time.Millisecond // for such a client to read one of them, while the others wait
+	minBackoff     = 100 * time.Millisecond
+	maxBackoff     = 10 * time.Second
+	metaLogLevel   = "io.modelcontextprotocol/logLevel"
 )
 
 // A sharedServer is one process that serves all clients of revision 2026-07-28: requests are
@@ -163,7 +164,15 @@ func (s *sharedServer) deliver(run *sharedRun, m *Message) {
 	default:
 		select {
 		case c.queue <- m:
+			return
 		default:
+		}
+		// A burst fills the queue of a client that reads, too.
+		patience := time.NewTimer(sharedPatience)
+		defer patience.Stop()
+		select {
+		case c.queue <- m:
+		case <-patience.C:
 			if run.forget(c) {
 				close(c.cut)
 				c.m.Stream.Abort()

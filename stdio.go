@@ -94,7 +94,7 @@ func (c *lineConn) flush() error {
 func (c *lineConn) Close() error { return c.w.Close() }
 
 // readLines hands each line of r that is not blank to handle until r ends, and returns nil at its
-// end. more says that the next line has arrived whole. A line over max bytes is skipped; its
+// end. more says that the next line that is not blank has arrived whole. A line over max bytes is skipped; its
 // first bytes go to tooLong. A last line without newline counts.
 func readLines(r io.Reader, max int, handle func(line string, more bool), tooLong func(start string)) error {
 	l := lineReader{r: r, max: max, buf: make([]byte, lineBuffer)}
@@ -107,7 +107,7 @@ func readLines(r io.Reader, max int, handle func(line string, more bool), tooLon
 		case len(line) > 0 && (line[0] > ' ' || len(bytes.TrimSpace(line)) > 0):
 			text := string(line)
 			l.shrink()
-			handle(text, bytes.IndexByte(l.buf[l.start:l.end], '\n') >= 0)
+			handle(text, l.follows())
 		}
 		if err == io.EOF {
 			return nil
@@ -120,6 +120,8 @@ func readLines(r io.Reader, max int, handle func(line string, more bool), tooLon
 
 // peekBytes is how much of a message that is too long is looked at for its id.
 const peekBytes = 1 << 10
+
+const maxIdleReads = 100 // without a byte or an error
 
 // A lineReader cuts bytes into lines, the newline included. Its buffer grows for a long line and
 // shrinks after it; the collector takes what stays unused.
@@ -134,7 +136,7 @@ type lineReader struct {
 // next returns the next line, which is good until the next call. whole is false for the beginning
 // of a line over max bytes; the rest of it is skipped. With an error comes what was left.
 func (l *lineReader) next() (line []byte, whole bool, err error) {
-	for searched := 0; ; {
+	for searched, idle := 0, 0; ; {
 		if i := bytes.IndexByte(l.buf[l.start+searched:l.end], '\n'); i >= 0 {
 			line = l.buf[l.start : l.start+searched+i+1]
 			l.start += len(line)
@@ -150,12 +152,22 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 		}
 		n, err := l.r.Read(l.buf[l.end:])
 		l.end += n
+		if idle++; n > 0 {
+			idle = 0
+		} else if err == nil && idle > maxIdleReads {
+			err = io.ErrNoProgress
+		}
 		if err != nil && n == 0 {
 			line = l.buf[l.start:l.end]
 			l.start = l.end
 			return line, true, err
 		}
 	}
+}
+
+// follows reports whether the next line has arrived whole. A blank one is none: nobody hears of it.
+func (l *lineReader) follows() bool {
+	return bytes.IndexByte(bytes.TrimLeft(l.buf[l.start:l.end], " \t\r\n"), '\n') >= 0
 }
 
 // room makes place for more, by moving what is there or by growing.
@@ -305,7 +317,13 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		bad++
 		log.Warn("server wrote a line that is no message", "count", bad, "bytes", len(line), "error", err)
 	}
+	flush := func(more bool) {
+		if !more && s != nil { // the line for which others were kept back may have gone no further
+			s.client.Flush()
+		}
+	}
 	err := readLines(p.out, max, func(line string, more bool) {
+		defer flush(more)
 		m, err := Parse(line)
 		switch {
 		case err == errBatch && (s == nil || s.Revision() != batchRevision):
@@ -334,6 +352,7 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		if id := peekID(start); id != "" {
 			receive((&Error{Code: 502, Text: "answer is over the size limit"}).answer(id), nil)
 		}
+		flush(false)
 	})
 	if err != nil {
 		log.Debug("server's output ended", "error", err)
@@ -412,9 +431,13 @@ func serveStdio(ctx context.Context, p *Proxy, in io.Reader, out io.WriteCloser,
 // readClient carries what the client says until in ends.
 func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, in io.Reader, max int, eof chan<- error) {
 	err := readLines(in, max, func(line string, more bool) {
-		for _, m := range parseClient(p, s, nil, line) {
+		batch, bad := parseClient(s, line)
+		for _, m := range batch {
 			m.More = more
 			p.ToServer(ctx, s, m)
+		}
+		for _, e := range bad {
+			p.reject(s, nil, e)
 		}
 		if !more {
 			s.server.Flush()
@@ -422,37 +445,33 @@ func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, 
 		}
 	}, func(start string) {
 		p.reject(s, nil, &Error{Code: 413, Text: "message is over the size limit", ID: peekID(start)})
+		s.server.Flush()
 	})
 	eof <- err
 }
 
-// parseClient reads one message, or a batch where the session's revision has those, and answers
-// what is neither on x.
-func parseClient(p *Proxy, s *Session, x Stream, text string) []*Message {
+// parseClient reads one message, or a batch where the session's revision has those. bad are the
+// refusals of what is neither: one if there is no message at all, else of parts of the batch.
+func parseClient(s *Session, text string) (batch []*Message, bad []*Error) {
 	m, err := Parse(text)
 	if err == nil {
-		m.Stream = x
-		return []*Message{m}
+		return []*Message{m}, nil
 	}
-	if err != errBatch || s.Revision() != batchRevision {
-		p.reject(s, x, parseRefusal(err))
-		return nil
+	var texts []string
+	if err == errBatch && s.Revision() == batchRevision {
+		texts, err = splitBatch(text, maxBatch)
 	}
-	texts, err := splitBatch(text, maxBatch)
 	if err != nil {
-		p.reject(s, x, parseRefusal(err))
-		return nil
+		return nil, []*Error{parseRefusal(err)}
 	}
-	var batch []*Message
 	for _, text := range texts {
 		if m, err := Parse(text); err != nil {
-			p.reject(s, x, parseRefusal(err))
+			bad = append(bad, parseRefusal(err))
 		} else {
-			m.Stream = x
 			batch = append(batch, m)
 		}
 	}
-	return batch
+	return batch, bad
 }
 
 // parseRefusal is the answer to bytes that are no message.

@@ -34,8 +34,7 @@ type httpStream struct {
 	stateless   bool     // 2026-07-28
 	request     *Message // the only message of the POST, nil for a GET or a batch
 	prefersSSE  bool
-	refused     heldStream // what was wrong with parts of a batch
-	standalone  bool       // a GET's: it has no response to end with
+	standalone  bool // a GET's: it has no response to end with
 	initializes bool
 
 	mu       sync.Mutex // protects following, and is held while writing
@@ -60,16 +59,6 @@ type httpStream struct {
 	left     chan struct{} // closed when another request takes the stream over
 }
 
-// A heldStream keeps answers for later.
-type heldStream []*Message
-
-func (h *heldStream) Send(m *Message) error {
-	*h = append(*h, m)
-	return nil
-}
-
-func (h *heldStream) Abort() {}
-
 // Send writes m. A stream that is finished refuses it with errClosed.
 func (x *httpStream) Send(m *Message) error {
 	x.mu.Lock()
@@ -85,12 +74,14 @@ func (x *httpStream) Send(m *Message) error {
 	if m.Kind == Response {
 		x.awaiting--
 	}
-	batch := x.request == nil && !x.standalone
-	if m.Last && !batch || x.awaiting == 0 && m.Kind == Response && m.Reply == nil {
+	if m.Last && !x.batch() || x.awaiting == 0 && m.Kind == Response && m.Reply == nil {
 		x.finish()
 	}
 	return err
 }
+
+// batch reports whether several messages were posted, whose answers share the stream.
+func (x *httpStream) batch() bool { return x.request == nil && !x.standalone }
 
 // write requires that x.mu is held, as all below do.
 func (x *httpStream) write(m *Message) error {
@@ -103,7 +94,7 @@ func (x *httpStream) write(m *Message) error {
 		x.broken = true
 		x.finish()
 		return errClosed
-	case !x.started && m.Kind == Response && (m.Refusal != nil && x.awaiting <= 1 || !x.prefersSSE && x.request != nil):
+	case !x.started && m.Kind == Response && !x.batch() && (m.Refusal != nil || !x.prefersSSE && x.request != nil):
 		return x.json(m)
 	case m.Refusal != nil && m.Refusal.Bare:
 		return nil
@@ -179,14 +170,16 @@ func (x *httpStream) text(s string) error {
 	return nil
 }
 
-// extend gives the client time to read what is written next.
-func (x *httpStream) extend() {
+// extend gives the client time to read what is written next, and returns what to flush it with,
+// nil if no handler serves the stream.
+func (x *httpStream) extend() *http.ResponseController {
 	x.ctl.Lock()
 	defer x.ctl.Unlock()
 	if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
 		x.extended = now
 		x.rc.SetWriteDeadline(now.Add(writeTimeout))
 	}
+	return x.rc
 }
 
 func (x *httpStream) flushLater() {
@@ -235,9 +228,7 @@ func (x *httpStream) flush() error {
 		x.later.Stop()
 		x.later = nil
 	}
-	x.ctl.Lock()
-	rc := x.rc
-	x.ctl.Unlock()
+	rc := x.extend()
 	if rc == nil {
 		return errClosed
 	}
@@ -439,6 +430,9 @@ func (x *httpStream) attach(w http.ResponseWriter) (left chan struct{}) {
 func (x *httpStream) detach(w http.ResponseWriter) (broken bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if !x.broken {
+		x.extend() // the end is still to be written
+	}
 	x.ctl.Lock()
 	defer x.ctl.Unlock()
 	if x.later != nil {
