@@ -232,7 +232,6 @@ func (x *httpStream) flush() error {
 	if rc == nil {
 		return errClosed
 	}
-	x.extend()
 	return rc.Flush()
 }
 
@@ -377,7 +376,6 @@ func (x *httpStream) finish() {
 			x.w.WriteHeader(http.StatusAccepted)
 		}
 	}
-	x.extend() // the end of the handler may write yet
 	x.client.forget(x)
 	close(x.done)
 }
