@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	sharedQueue    = 64                     // messages that wait for one client to read
-	sharedPatience = 250 * time.Millisecond // for such a client to read one of them, while the others wait
-	minBackoff     = 100 * time.Millisecond
-	maxBackoff     = 10 * time.Second
-	metaLogLevel   = "io.modelcontextprotocol/logLevel"
+	sharedQueue  = 1024     // messages that wait for one client to read
+	sharedBytes  = 16 << 20 // and their size, unless it is a single one
+	minBackoff   = 100 * time.Millisecond
+	maxBackoff   = 10 * time.Second
+	metaLogLevel = "io.modelcontextprotocol/logLevel"
 )
 
 // A sharedServer is one process that serves all clients of revision 2026-07-28: requests are
@@ -57,9 +57,13 @@ type sharedRun struct {
 type sharedCall struct {
 	m       *Message // as the client sent it
 	renamed string
-	logs    bool // asked for log messages
-	queue   chan *Message
+	logs    bool          // asked for log messages
 	cut     chan struct{} // closed when queue was full
+	ready   chan struct{} // holds a value when queue was added to
+
+	mu    sync.Mutex // protects following
+	queue []*Message
+	bytes int // in queue
 }
 
 func newSharedServer(start func() (*process, error), max int, log *slog.Logger) *sharedServer {
@@ -161,26 +165,38 @@ func (s *sharedServer) deliver(run *sharedRun, m *Message) {
 		s.bySide(run, e.answer(m.ID))
 	case c == nil:
 		s.log.Debug("message of the shared server belongs to no call", "method", m.Method, "id", m.ID)
-	default:
-		select {
-		case c.queue <- m:
-			return
-		default:
-		}
-		// A burst fills the queue of a client that reads, too.
-		patience := time.NewTimer(sharedPatience)
-		defer patience.Stop()
-		select {
-		case c.queue <- m:
-		case <-patience.C:
-			if run.forget(c) {
-				close(c.cut)
-				c.m.Stream.Abort()
-				s.log.Warn("client cut off: it does not read", "method", c.m.Method)
-				s.bySide(run, cancellation(c.renamed, "client does not read"))
-			}
-		}
+	case !c.push(m):
+		run.forget(c) // so that this happens once
+		close(c.cut)
+		s.wg.Go(c.m.Stream.Abort) // ends when the write that waits has failed
+		s.log.Warn("client cut off: it does not read", "method", c.m.Method)
+		s.bySide(run, cancellation(c.renamed, "client does not read"))
 	}
+}
+
+// push queues m for the goroutine that carries it, and reports false when too much waits for it:
+// the client does not read.
+func (c *sharedCall) push(m *Message) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) >= sharedQueue || len(c.queue) > 0 && c.bytes+len(m.Raw) > sharedBytes {
+		return false
+	}
+	c.queue, c.bytes = append(c.queue, m), c.bytes+len(m.Raw)
+	select {
+	case c.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take empties the queue.
+func (c *sharedCall) take() []*Message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	queue := c.queue
+	c.queue, c.bytes = nil, 0
+	return queue
 }
 
 // bySide sends m to the process without waiting for it to read.
@@ -199,7 +215,7 @@ func (s *sharedServer) bySide(run *sharedRun, m *Message) {
 
 // book enters a call under a new name.
 func (r *sharedRun) book(m *Message) (*sharedCall, error) {
-	c := &sharedCall{m: m, queue: make(chan *Message, sharedQueue), cut: make(chan struct{})}
+	c := &sharedCall{m: m, cut: make(chan struct{}), ready: make(chan struct{}, 1)}
 	c.logs = strings.Contains(m.Params, metaLogLevel) && member(member(m.Params, "_meta"), metaLogLevel) != ""
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -340,8 +356,8 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 	}
 	for {
 		select {
-		case answer := <-c.queue:
-			if h.carry(c, answer) {
+		case <-c.ready:
+			if h.carry(c) {
 				run.forget(c)
 				return nil
 			}
@@ -353,25 +369,28 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 			}
 			return context.Cause(ctx)
 		case <-run.gone:
-			for len(c.queue) > 0 {
-				if h.carry(c, <-c.queue) {
-					return nil
-				}
+			if h.carry(c) {
+				return nil
 			}
 			return run.err
 		}
 	}
 }
 
-// carry passes a message on and reports whether it was the last.
-func (h *sharedHandle) carry(c *sharedCall, m *Message) bool {
-	if m.Kind == Response && c.m.Method == "tools/list" && m.Result != "" {
-		for _, bad := range h.shared.params.learn(m.Result) {
-			h.shared.log.Warn("tool has an invalid x-mcp-header", "tool", bad)
+// carry passes on what waits and reports whether the last message was among it.
+func (h *sharedHandle) carry(c *sharedCall) bool {
+	for _, m := range c.take() {
+		if m.Kind == Response && c.m.Method == "tools/list" && m.Result != "" {
+			for _, bad := range h.shared.params.learn(m.Result) {
+				h.shared.log.Warn("tool has an invalid x-mcp-header", "tool", bad)
+			}
+		}
+		h.receive(m, nil)
+		if m.Kind == Response || m.Last {
+			return true
 		}
 	}
-	h.receive(m, nil)
-	return m.Kind == Response || m.Last
+	return false
 }
 
 // check does for the process what an HTTP server owes: it compares the headers that mirror the
