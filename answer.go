@@ -46,7 +46,10 @@ func (a *answer) relay(ctx context.Context, resp *http.Response) error {
 		}
 	}
 	if err != nil {
-		if ctx.Err() != nil && a.m.Stream != nil && !isStateless(a.m.Revision) && a.at.id != "" {
+		if a.m.Stream != nil && !isStateless(a.m.Revision) && a.at.id != "" {
+			// The client sees it break off and comes back for the rest.
+			broken := &Error{Code: 502, Text: "server's answer broke off", Cause: err}
+			a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply, Refusal: broken, Last: true}, nil)
 			return errDetached
 		}
 		if a.m.Stream != nil || a.at.id == "" || isStateless(a.m.Revision) {
@@ -93,6 +96,7 @@ func (a *answer) refusal(body string) error {
 // message hands on m, which came in this answer.
 func (a *answer) message(m *Message, event *Event) {
 	m.Stream, m.Reply, m.Event = a.m.Stream, a.reply, event
+	m.Resumed = a.m.Kind == Opaque && a.m.Stream != nil
 	if m.Kind == Response && a.m.Kind == Call && canonicalID(m.ID) == canonicalID(a.m.ID) {
 		a.answered = true
 		if a.m.Method == "tools/list" && m.Result != "" && isStateless(a.m.Revision) {
@@ -195,18 +199,18 @@ func (a *answer) pieces(body io.Reader) error {
 			if s.size() > a.c.d.max {
 				return errTooLarge
 			}
-			if text != "" && !a.texts(text, nil) {
+			if text != "" && !a.texts(text, &Event{Frame: text, Retry: -1}) { // with the line end that separates it
 				a.c.receive(&Message{Raw: text, Stream: a.m.Stream, Reply: a.reply}, nil)
 			}
 		}
-		if err != nil {
-			if text := s.rest(); text != "" || err == io.EOF && !s.any {
+		if err == io.EOF {
+			if text := s.rest(); text != "" || !s.any {
 				a.c.receive(&Message{Raw: text, Stream: a.m.Stream, Reply: a.reply}, nil)
 			}
-			if err == io.EOF {
-				return nil
-			}
-			return err
+			return nil
+		}
+		if err != nil {
+			return err // what there is of a text is of no use
 		}
 	}
 }
@@ -237,8 +241,10 @@ func (s *jsonSplitter) next(b []byte) (text string, used int) {
 		case s.depth > 0 && (c == '}' || c == ']'):
 			s.depth--
 			if s.depth == 0 {
-				s.text = append(s.text, b[:i+1]...)
-				return s.cut(), i + 1
+				for i++; i < len(b) && (b[i] == '\n' || b[i] == '\r' || b[i] == ' '); i++ {
+				}
+				s.text = append(s.text, b[:i]...)
+				return s.cut(), i
 			}
 		}
 	}

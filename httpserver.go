@@ -326,11 +326,7 @@ func (f *httpFront) get(w http.ResponseWriter, r *http.Request, o *Origin) {
 	}
 	f.serve(w, r, x, func() {
 		if err := s.server.Listen(ctx, x, o); err != nil && ctx.Err() == nil && err != errDetached {
-			e := refusalOf(err)
-			answer := e.answer("")
-			if x.Send(answer); x.started {
-				x.Abort()
-			}
+			x.fail(refusalOf(err))
 		}
 		x.end()
 	})

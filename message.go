@@ -80,6 +80,7 @@ type Message struct {
 	More     bool // another message follows at once: its Conn may wait for that before it writes
 	Last     bool // nothing more follows on Stream
 	Local    bool // the proxy made it
+	Resumed  bool // a server sent it on the client's own GET: it may answer a call of long ago
 
 	// Stream is where the message belongs on the client's side: the response to one of its HTTP
 	// requests. Nil over stdio, and for what belongs to no request.

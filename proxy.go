@@ -220,6 +220,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		return
 	case Response:
 		call := s.strike(ToServer, m.ID)
+		if call == nil && m.Resumed {
+			break // the client asked for it; it may have lost it the first time
+		}
 		if call == nil {
 			p.Log.Warn("response to no call dropped", "from", "server", "id", m.ID)
 			return

@@ -42,6 +42,7 @@ type httpStream struct {
 	awaiting int    // responses still to come
 	number   int    // in event ids; 0 until there is one, except for the standalone stream
 	started  bool   // the head is written
+	relays   bool   // it is a server's
 	sse      bool   // as server-sent events
 	finished bool   // nothing more will be sent
 	broken   bool   // the client must see that something is missing
@@ -69,6 +70,7 @@ func (x *httpStream) Send(m *Message) error {
 		return errClosed
 	}
 	err := x.write(m)
+	x.broken = x.broken || m.Refusal != nil && x.relays // its end is not the server's
 	if m.Kind == Response {
 		x.awaiting--
 	}
@@ -105,6 +107,9 @@ func (x *httpStream) relay(m *Message) error {
 	if x.w == nil {
 		return errClosed
 	}
+	if m.Refusal != nil { // the server's stream broke off
+		return x.flush()
+	}
 	if !x.started {
 		x.copyHead(m)
 	}
@@ -138,6 +143,18 @@ func (x *httpStream) relay(m *Message) error {
 		return nil
 	}
 	return x.flush()
+}
+
+// fail ends the answer to a GET with e, or breaks it off if it has begun.
+func (x *httpStream) fail(e *Error) {
+	x.mu.Lock()
+	started := x.started
+	x.mu.Unlock()
+	m := e.answer("")
+	if started {
+		m = &Message{Reply: &Reply{}, Refusal: e, Last: true}
+	}
+	x.Send(m)
 }
 
 // text writes to the client, which has to read a part of it every now and then.
@@ -190,7 +207,7 @@ func (x *httpStream) copyHead(m *Message) {
 			}
 		}
 	}
-	x.sse = isEventStream(m.Reply.Header)
+	x.sse, x.relays = isEventStream(m.Reply.Header), true
 	if m.Reply.Whole {
 		h["Content-Length"] = []string{strconv.Itoa(len(m.Raw))}
 	}
@@ -215,7 +232,6 @@ func (x *httpStream) flush() error {
 	if rc == nil {
 		return errClosed
 	}
-	x.extend()
 	return rc.Flush()
 }
 
@@ -360,7 +376,6 @@ func (x *httpStream) finish() {
 			x.w.WriteHeader(http.StatusAccepted)
 		}
 	}
-	x.extend() // the end of the handler may write yet
 	x.client.forget(x)
 	close(x.done)
 }
