@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,26 +31,25 @@ const (
 type spawner struct {
 	calls chan func() // unbuffered
 	quit  chan struct{}
-	ended chan struct{}
+	wg    sync.WaitGroup
 
 	// How long End waits after closing stdin, then after asking for termination; and how long after a child's end its
-	// output is waited for. Children take them over when they start.
+	// output is waited for.
 	closeWait, termWait, pipeWait time.Duration
 }
 
 // newSpawner returns a spawner, which the caller has to close.
 func newSpawner() *spawner {
 	s := &spawner{
-		calls: make(chan func()), quit: make(chan struct{}), ended: make(chan struct{}),
+		calls: make(chan func()), quit: make(chan struct{}),
 		closeWait: 2 * time.Second, termWait: 3 * time.Second, pipeWait: time.Second,
 	}
-	go s.run()
+	s.wg.Go(s.run)
 	return s
 }
 
 // run never gives up its thread: with the goroutine the thread ends too.
 func (s *spawner) run() {
-	defer close(s.ended)
 	runtime.LockOSThread()
 	for {
 		select {
@@ -64,7 +64,18 @@ func (s *spawner) run() {
 // Close ends the thread. It may be called once, after all children have ended: on Linux any that is left is killed.
 func (s *spawner) Close() {
 	close(s.quit)
-	<-s.ended
+	s.wg.Wait()
+}
+
+// call runs f on the spawner's thread.
+func (s *spawner) call(f func() error) error {
+	err := make(chan error, 1)
+	select {
+	case s.calls <- func() { err <- f() }:
+		return <-err
+	case <-s.quit:
+		return errors.New("spawner is closed")
+	}
 }
 
 // A Child is the process of a server, in a process group (on Windows: a job) of its own. When the process ends, what
@@ -76,14 +87,13 @@ type Child struct {
 	// Then comes io.EOF, even if a process outside the group still holds the pipe.
 	Out io.ReadCloser
 
+	s       *spawner
 	cmd     *exec.Cmd
 	group   group
 	log     *slog.Logger
 	done    chan struct{}
 	drained chan struct{} // closed when stderr has been read out
 	end     sync.Once
-
-	closeWait, termWait, pipeWait time.Duration
 
 	mu   sync.Mutex // protects following
 	gone bool       // reaped: pid and group may belong to someone else
@@ -99,49 +109,37 @@ func (s *spawner) start(argv []string, log *slog.Logger) (*Child, error) {
 		return nil, errors.New("command is empty")
 	}
 	// Not cmd.StdoutPipe: Wait closes that one and what has not been read yet is lost.
-	var f [6]*os.File // read end and write end of stdin, stdout, stderr
-	closeAll := func(files ...*os.File) {
-		for _, f := range files {
-			f.Close()
-		}
-	}
-	for i := 0; i < len(f); i += 2 {
-		var err error
-		if f[i], f[i+1], err = os.Pipe(); err != nil {
-			closeAll(f[:i]...)
-			return nil, fmt.Errorf("command %q: %v", argv[0], err)
-		}
-	}
+	inR, in, err1 := os.Pipe()
+	out, outW, err2 := os.Pipe()
+	stderr, stderrW, err3 := os.Pipe()
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = f[0], f[3], f[5], procAttr()
-	err := s.call(cmd.Start)
-	closeAll(f[0], f[3], f[5])
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = inR, outW, stderrW, procAttr()
+	err := cmp.Or(err1, err2, err3)
+	if err == nil {
+		err = s.call(cmd.Start)
+	}
+	closeAll(inR, outW, stderrW)
 	if err != nil {
-		closeAll(f[1], f[2], f[4])
+		closeAll(in, out, stderr)
 		if e := (*exec.Error)(nil); errors.As(err, &e) {
 			err = e.Err // without the name, which is there already
 		}
 		return nil, fmt.Errorf("command %q: %w", argv[0], err)
 	}
 	c := &Child{
-		In: f[1], Out: &childOut{f: f[2], left: pipeMost},
-		cmd: cmd, group: newGroup(cmd.Process, log), log: log.With("pid", cmd.Process.Pid),
+		In: in, Out: &childOut{f: out, left: pipeMost},
+		s: s, cmd: cmd, group: newGroup(cmd.Process), log: log.With("pid", cmd.Process.Pid),
 		done: make(chan struct{}), drained: make(chan struct{}),
-		closeWait: s.closeWait, termWait: s.termWait, pipeWait: s.pipeWait,
 	}
-	go c.drain(f[4])
-	go c.wait(f[2], f[4])
+	go c.drain(stderr)
+	go c.wait(out, stderr)
 	return c, nil
 }
 
-// call runs f on the spawner's thread.
-func (s *spawner) call(f func() error) error {
-	err := make(chan error, 1)
-	select {
-	case s.calls <- func() { err <- f() }:
-		return <-err
-	case <-s.quit:
-		return errors.New("spawner is closed")
+// closeAll closes what is not nil.
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		f.Close()
 	}
 }
 
@@ -157,10 +155,10 @@ func (c *Child) wait(stdout, stderr *os.File) {
 	c.In.Close()
 	// The reader gets an end of file of its own if nobody outside the group holds the pipe. Windows has no deadlines
 	// for pipes, but a job that nobody can leave.
-	stdout.SetReadDeadline(time.Now().Add(c.pipeWait))
+	stdout.SetReadDeadline(time.Now().Add(c.s.pipeWait))
 	select {
 	case <-c.drained:
-	case <-time.After(c.pipeWait):
+	case <-time.After(c.s.pipeWait):
 	}
 	stderr.Close() // ends drain if it still reads
 }
@@ -175,36 +173,24 @@ func (c *Child) Done() <-chan struct{} { return c.done }
 func (c *Child) End() {
 	c.end.Do(func() {
 		c.In.Close()
-		if c.endsWithin(c.closeWait) {
-			return
-		}
-		c.signal("server still ran after its stdin was closed: terminated", c.group.terminate)
-		if c.endsWithin(c.termWait) {
-			return
-		}
-		c.signal("server still ran after it was asked to terminate: killed", c.group.kill)
+		c.signalAfter(c.s.closeWait, "server still ran after its stdin was closed: terminated", c.group.terminate)
+		c.signalAfter(c.s.termWait, "server still ran after it was asked to terminate: killed", c.group.kill)
 	})
 	<-c.done
 }
 
-func (c *Child) endsWithin(d time.Duration) bool {
+// signalAfter calls f and logs why if the server still runs after d. It is not called once the process has been reaped:
+// its numbers may belong to another one then.
+func (c *Child) signalAfter(d time.Duration, why string, f func()) {
 	select {
 	case <-c.done:
-		return true
+		return
 	case <-time.After(d):
-		return false
 	}
-}
-
-// signal calls f, and logs why, unless the process has been reaped: its numbers may belong to another one then.
-func (c *Child) signal(why string, f func()) {
 	c.mu.Lock()
-	gone := c.gone
-	if !gone {
+	defer c.mu.Unlock()
+	if !c.gone {
 		f()
-	}
-	c.mu.Unlock()
-	if !gone {
 		c.log.Info(why)
 	}
 }
@@ -213,13 +199,10 @@ func (c *Child) signal(why string, f func()) {
 func (c *Child) Status() string {
 	select {
 	case <-c.done:
+		return c.cmd.ProcessState.String()
 	default:
 		return "running"
 	}
-	if c.cmd.ProcessState == nil {
-		return "exit status unknown"
-	}
-	return c.cmd.ProcessState.String()
 }
 
 // Exit returns the exit status. It is not ok before Done, or if a signal ended the process.

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"fmt"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ func skipString(text string, i int) (end int, plain bool) {
 		case c == '"':
 			return i + 1, plain
 		case c == '\\':
-			n := escapeLen(text[i:])
+			_, n := escape(text[i:])
 			if n == 0 {
 				return ^i, false
 			}
@@ -63,22 +64,6 @@ func stringFault(text string, i int) string {
 	return "invalid UTF-8"
 }
 
-// special returns the offset of the first byte of s[i:] that a JSON string cannot have or that ends a run of plain
-// ASCII: a control character, a quote, a backslash, or a byte above 0x7f; len(s) if there is none.
-func special(s string, i int) int {
-	for ; i+8 <= len(s); i += 8 {
-		if m := specials(s[i : i+8]); m != 0 {
-			return i + bits.TrailingZeros64(m)/8
-		}
-	}
-	for ; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			break
-		}
-	}
-	return i
-}
-
 // specials looks for special bytes in the first eight bytes of b. The lowest bit set is the high bit of the first one.
 func specials(b string) uint64 {
 	const ones = 0x0101010101010101
@@ -90,20 +75,37 @@ func specials(b string) uint64 {
 	return (w | ((w ^ 2*ones) - 0x21*ones) | ((w ^ '\\'*ones) - ones)) & (0x80 * ones)
 }
 
-// escapeLen returns the length of the escape that s begins with; 0 if it is not valid.
-func escapeLen(s string) int {
+// escape returns the character that the escape at the beginning of s stands for, and the length of the escape, 0 if it
+// is not valid. Half a surrogate pair becomes U+FFFD.
+func escape(s string) (r rune, n int) {
 	if len(s) < 2 {
-		return 0
+		return 0, 0
 	}
 	switch s[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	case 'u':
-		if _, ok := unit(s); ok {
-			return 6
+	case '"', '\\', '/':
+		return rune(s[1]), 2
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	}
+	r, ok := unit(s)
+	if !ok {
+		return 0, 0
+	}
+	if utf16.IsSurrogate(r) {
+		low, _ := unit(s[6:])
+		if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+			return r, 12
 		}
 	}
-	return 0
+	return r, 6
 }
 
 // unit returns the UTF-16 code unit of the escape \uXXXX that s begins with, if it does.
@@ -126,31 +128,19 @@ func unit(s string) (r rune, ok bool) {
 
 // decode replaces the escapes in s, which is the inside of a valid JSON string.
 func decode(s string) string {
+	i := strings.IndexByte(s, '\\')
+	if i < 0 {
+		return s
+	}
 	var b strings.Builder
-	b.Grow(len(s))
-	for {
-		i := strings.IndexByte(s, '\\')
-		if i < 0 {
-			b.WriteString(s)
-			return b.String()
-		}
+	for b.Grow(len(s)); i >= 0; i = strings.IndexByte(s, '\\') {
+		r, n := escape(s[i:])
 		b.WriteString(s[:i])
-		c, n := s[i+1], 2
-		if c == 'u' {
-			r, _ := unit(s[i:])
-			n = 6
-			if low, ok := unit(s[i+6:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
-				r, n = utf16.DecodeRune(r, low), 12
-			}
-			b.WriteRune(r) // a lone surrogate becomes U+FFFD
-		} else {
-			if j := strings.IndexByte("bfnrt", c); j >= 0 {
-				c = "\b\f\n\r\t"[j]
-			}
-			b.WriteByte(c)
-		}
+		b.WriteRune(r)
 		s = s[i+n:]
 	}
+	b.WriteString(s)
+	return b.String()
 }
 
 // unquote returns the value of a JSON string, a part of text if it has no escape. Half a surrogate pair becomes U+FFFD.
@@ -159,14 +149,10 @@ func unquote(text string) (string, bool) {
 	if text == "" || text[0] != '"' {
 		return "", false
 	}
-	end, plain := skipString(text, 0)
-	if end != len(text) {
+	if end, _ := skipString(text, 0); end != len(text) {
 		return "", false
 	}
-	if text = text[1 : end-1]; !plain {
-		text = decode(text)
-	}
-	return text, true
+	return decode(text[1 : len(text)-1]), true
 }
 
 // quote returns s as a JSON string. It escapes only what it must; bytes that are not UTF-8 become U+FFFD.
@@ -174,36 +160,18 @@ func quote(s string) string {
 	var b strings.Builder
 	b.Grow(len(s) + 2)
 	b.WriteByte('"')
-	for {
-		i := special(s, 0)
-		b.WriteString(s[:i])
-		if i == len(s) {
-			b.WriteByte('"')
-			return b.String()
-		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if r >= utf8.RuneSelf {
+	for _, r := range s {
+		if r >= ' ' && r != '"' && r != '\\' {
 			b.WriteRune(r)
-		} else if j := strings.IndexByte("\"\\\b\f\n\r\t", byte(r)); j >= 0 {
+		} else if i := strings.IndexRune("\"\\\b\f\n\r\t", r); i >= 0 {
 			b.WriteByte('\\')
-			b.WriteByte(`"\bfnrt`[j])
+			b.WriteByte(`"\bfnrt`[i])
 		} else {
-			b.WriteString(`\u00`)
-			b.WriteByte("01"[r>>4])
-			b.WriteByte("0123456789abcdef"[r&15])
-		}
-		s = s[i+n:]
-	}
-}
-
-// skipWord returns the offset behind true, false or null at text[i], ^i if there is none of them.
-func skipWord(text string, i int) (end int) {
-	for _, word := range [...]string{"true", "false", "null"} {
-		if strings.HasPrefix(text[i:], word) {
-			return i + len(word)
+			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 	}
-	return ^i
+	b.WriteByte('"')
+	return b.String()
 }
 
 func isNumber(c byte) bool { return c == '-' || '0' <= c && c <= '9' }
@@ -264,10 +232,7 @@ func canonicalID(id string) string {
 		}
 		return id
 	}
-	if id == "-0" {
-		return "0"
-	}
-	if !strings.ContainsAny(id, ".eE") {
+	if id != "-0" && (len(id) == 1 || skipDigits(id, 1) == len(id)) { // an integer
 		return id
 	}
 	number, sign := id, ""

@@ -38,21 +38,6 @@ func TestSkipString(t *testing.T) {
 	}
 }
 
-func TestSpecial(t *testing.T) {
-	for position := range 10 {
-		for c := range 256 {
-			text := strings.Repeat("a", position) + string([]byte{byte(c)}) + "aaaaaaaaa"
-			want := len(text)
-			if c < ' ' || c == '"' || c == '\\' || c > 0x7f {
-				want = position
-			}
-			if got := special(text, 0); got != want {
-				t.Fatalf("%q: got %d, want %d", text, got, want)
-			}
-		}
-	}
-}
-
 func TestQuote(t *testing.T) {
 	for _, test := range []struct{ value, want string }{
 		{"", `""`},

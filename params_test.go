@@ -234,7 +234,7 @@ func TestLearn(t *testing.T) {
 func TestLearnBounds(t *testing.T) {
 	table := paramTable{tools: make(map[string][]param)}
 	for i := range maxAnnotatedTools - 1 {
-		table.tools[fmt.Sprintf("t%05d", i)] = []param{{key: "region", header: "Mcp-Param-Region"}}
+		table.tools[fmt.Sprintf("t%05d", i)] = []param{{[]string{"region"}, "Mcp-Param-Region"}}
 	}
 	bad := table.learn(toolsResult([2]string{"a", regionProperty}, [2]string{"b", regionProperty}, [2]string{"t00001", regionProperty}))
 	if len(table.tools) != maxAnnotatedTools || len(bad) != 1 || !strings.HasPrefix(bad[0], `tool "b": more than`) {

@@ -1,28 +1,27 @@
 // SPDX-FileCopyrightText: 2026 The mcpproxy authors
 // SPDX-License-Identifier: MIT
 
-//go:build unix && !linux
+//go:build unix
 
 package main
 
 import (
-	"log/slog"
 	"os"
-	"os/exec"
 	"syscall"
 )
 
-// procAttr puts a child into a process group of its own. Nothing here ends it when the proxy is killed, but the end of
-// file on its stdin does, on which a server "SHOULD exit promptly" (2026-07-28, basic/transports/stdio, Shutdown).
-func procAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
-
-// awaitEnd returns when the process of cmd has ended and reaps it.
-func awaitEnd(cmd *exec.Cmd) { cmd.Wait() }
+// procAttr puts a child into a process group of its own. Where nothing ends it when the proxy is killed, the end of file
+// on its stdin does, on which a server "SHOULD exit promptly" (2026-07-28, basic/transports/stdio, Shutdown).
+func procAttr() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(attr)
+	return attr
+}
 
 // A group is a process group that p leads. terminate and kill may be called until p has been reaped.
 type group struct{ p *os.Process }
 
-func newGroup(p *os.Process, _ *slog.Logger) group { return group{p} }
+func newGroup(p *os.Process) group { return group{p} }
 
 func (g group) terminate() { syscall.Kill(-g.p.Pid, syscall.SIGTERM) }
 
@@ -32,7 +31,8 @@ func (g group) kill() {
 	g.p.Kill()
 }
 
-// release kills what is left of the group. It is called right after p was reaped, before its number comes round again.
+// release kills what is left of the group. It is called before p is reaped or right after, before its number comes
+// round again.
 func (g group) release() { syscall.Kill(-g.p.Pid, syscall.SIGKILL) }
 
 // readNow reads from fd, which does not block. It returns 0 or less if there is nothing.

@@ -4,69 +4,46 @@
 package main
 
 import (
-	"log/slog"
 	"os"
-	"os/exec"
 	"syscall"
 	"unsafe"
 )
 
 // procAttr keeps the console's Ctrl-C from a child: the proxy decides when it ends.
 func procAttr() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+	attr := &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+	dieWithParent(attr)
+	return attr
 }
 
-// awaitEnd returns when the process of cmd has ended and reaps it.
-func awaitEnd(cmd *exec.Cmd) { cmd.Wait() }
-
-// A group is a job object with p and all that p starts. The system kills it with its last handle, that is when the
-// proxy ends, however it ends. What p starts before it has been put into the job stays outside.
+// A group is a job object with p and all that p starts. The system kills it with its last handle, that is when the proxy
+// ends, however it ends. What p starts before it has been put into the job stays outside.
 type group struct {
 	p        *os.Process
 	kernel32 *syscall.LazyDLL
 	job      uintptr // 0: there is none, p stands alone
 }
 
-func newGroup(p *os.Process, log *slog.Logger) group {
-	g := group{p: p, kernel32: syscall.NewLazyDLL("kernel32.dll")}
-	if err := g.assign(); err != nil {
-		log.Debug("server runs without a job object", "pid", p.Pid, "err", err)
-	}
-	return g
-}
-
-// assign makes the job and puts p into it.
-func (g *group) assign() error {
+func newGroup(p *os.Process) group {
 	const (
 		extendedLimit = 9      // JobObjectExtendedLimitInformation
 		killOnClose   = 0x2000 // JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
 		setQuota      = 0x100  // PROCESS_SET_QUOTA
 	)
-	job, _, err := g.kernel32.NewProc("CreateJobObjectW").Call(0, 0)
-	if job == 0 {
-		return os.NewSyscallError("CreateJobObject", err)
+	g := group{p: p, kernel32: syscall.NewLazyDLL("kernel32.dll")}
+	g.job, _, _ = g.kernel32.NewProc("CreateJobObjectW").Call(0, 0)
+	if g.job == 0 {
+		return g
 	}
 	// JOBOBJECT_EXTENDED_LIMIT_INFORMATION: 144 bytes, or 112 where pointers have 32 bits; LimitFlags at offset 16.
 	info := [18]uint64{2: killOnClose}
-	ok, _, err := g.kernel32.NewProc("SetInformationJobObject").Call(job, extendedLimit,
-		uintptr(unsafe.Pointer(&info)), 80+8*unsafe.Sizeof(job))
-	if ok == 0 {
-		syscall.CloseHandle(syscall.Handle(job))
-		return os.NewSyscallError("SetInformationJobObject", err)
+	g.kernel32.NewProc("SetInformationJobObject").Call(g.job, extendedLimit,
+		uintptr(unsafe.Pointer(&info)), 80+8*unsafe.Sizeof(g.job))
+	if h, err := syscall.OpenProcess(setQuota|syscall.PROCESS_TERMINATE, false, uint32(p.Pid)); err == nil {
+		g.kernel32.NewProc("AssignProcessToJobObject").Call(g.job, uintptr(h))
+		syscall.CloseHandle(h)
 	}
-	h, err := syscall.OpenProcess(setQuota|syscall.PROCESS_TERMINATE, false, uint32(g.p.Pid))
-	if err != nil {
-		syscall.CloseHandle(syscall.Handle(job))
-		return os.NewSyscallError("OpenProcess", err)
-	}
-	defer syscall.CloseHandle(h)
-	ok, _, err = g.kernel32.NewProc("AssignProcessToJobObject").Call(job, uintptr(h))
-	if ok == 0 {
-		syscall.CloseHandle(syscall.Handle(job))
-		return os.NewSyscallError("AssignProcessToJobObject", err)
-	}
-	g.job = job
-	return nil
+	return g
 }
 
 // terminate is kill: there is no signal that asks.
@@ -81,11 +58,7 @@ func (g group) kill() {
 }
 
 // release kills what is left of the job and gives up its handle.
-func (g group) release() {
-	if g.job != 0 {
-		syscall.CloseHandle(syscall.Handle(g.job))
-	}
-}
+func (g group) release() { syscall.CloseHandle(syscall.Handle(g.job)) }
 
 // readNow is not called: pipes have no deadlines here.
 func readNow(uintptr, []byte) int { return 0 }

@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,6 +15,8 @@ const (
 	maxDepth   = 1000 // objects and arrays one inside the other, the outermost included
 	maxUnknown = 16   // members of a message that JSON-RPC does not define
 	maxQuoted  = 64   // bytes of a key shown in an error
+
+	whiteSpace = " \t\r\n"
 )
 
 // errBatch is what Parse returns for a JSON array, of which only the first byte was read: splitBatch takes it apart.
@@ -46,13 +49,12 @@ func Parse(text string) (*Message, error) {
 	if start < len(text) && text[start] == '[' {
 		return nil, errBatch
 	}
-	raw, err := s.whole(0, placeTop)
-	if err != nil {
-		return nil, err
+	end := s.whole(start, 0, fieldMessage)
+	if end >= 0 {
+		s.check(start)
 	}
-	s.check(start)
 	if s.fault != nil {
-		if c := s.first(fieldID); s.ids == 1 && (c == '"' || isNumber(c)) {
+		if c := s.first(fieldID); end >= 0 && s.ids == 1 && (c == '"' || isNumber(c)) {
 			s.fault.ID = s.get(fieldID)
 		}
 		return nil, s.fault
@@ -63,13 +65,11 @@ func Parse(text string) (*Message, error) {
 	} else if s.has(fieldMethod) {
 		kind = Notification
 	}
-	method, _ := unquote(s.get(fieldMethod))
-	name, _ := unquote(s.get(fieldName))
-	uri, _ := unquote(s.get(fieldURI))
-	revision, _ := unquote(s.get(fieldRevision))
 	return &Message{
-		Raw: raw, Kind: kind, ID: s.get(fieldID), Method: method, Params: s.get(fieldParams), Result: s.get(fieldResult),
-		Error: s.get(fieldError), Name: name, URI: uri, Token: s.get(fieldToken), Revision: revision, Newlines: s.newlines,
+		Raw: text[start:end], Kind: kind, ID: s.get(fieldID), Method: s.decoded(fieldMethod),
+		Params: s.get(fieldParams), Result: s.get(fieldResult), Error: s.get(fieldError),
+		Name: s.decoded(fieldName), URI: s.decoded(fieldURI), Token: s.get(fieldToken),
+		Revision: s.decoded(fieldRevision), Newlines: s.newlines,
 	}, nil
 }
 
@@ -78,13 +78,11 @@ func Parse(text string) (*Message, error) {
 // is no array.
 func splitBatch(text string, max int) ([]string, error) {
 	s := scanner{text: text, max: max}
-	raw, err := s.whole(-1, placeBatch) // an element may be as deep as a message
-	if err != nil {
-		return nil, err
-	}
-	if start := s.space(0); raw[0] != '[' {
+	start := s.space(0)
+	if start < len(text) && text[start] != '[' {
 		s.refuse(start, "batch is not an array")
-	} else if len(s.list) == 0 {
+	}
+	if s.whole(start, -1, fieldBatch) >= 0 && len(s.list) == 0 { // an element may be as deep as a message
 		s.refuse(start, "batch is empty")
 	}
 	if s.fault != nil {
@@ -104,10 +102,10 @@ func member(object, key string) string {
 // if there is no such value. The text must be valid JSON, not deeper than what Parse and splitBatch accept.
 func locate(text string, path ...string) (start, end int, ok bool) {
 	s := scanner{text: text}
-	start, end = s.space(0), len(strings.TrimRight(text, " \t\r\n"))
+	start, end = s.space(0), len(strings.TrimRight(text, whiteSpace))
 	for _, s.want = range path {
 		s.at[fieldWanted] = span{}
-		if start == len(text) || text[start] != '{' || s.value(start, -1, placeSearch) < 0 || !s.has(fieldWanted) {
+		if start == len(text) || text[start] != '{' || s.value(start, -1, fieldSearched) < 0 || !s.has(fieldWanted) {
 			return 0, 0, false
 		}
 		start, end = s.at[fieldWanted].from, s.at[fieldWanted].to
@@ -115,28 +113,7 @@ func locate(text string, path ...string) (start, end int, ok bool) {
 	return start, end, start < end
 }
 
-// elements returns the JSON texts of the elements of a valid array, parts of it; nil if it is no array.
-func elements(array string) []string {
-	s := scanner{text: array, max: len(array), list: []string{}}
-	if raw, err := s.whole(-1, placeBatch); err != nil || raw[0] != '[' {
-		return nil
-	}
-	return s.list
-}
-
-// A place says what the keys of an object, or the elements of an array, mean to the scanner.
-type place uint8
-
-const (
-	placePlain  place = iota // nothing
-	placeBatch               // an array whose elements are listed
-	placeTop                 // a message
-	placeParams              // its params
-	placeMeta                // its params._meta
-	placeSearch              // an object in which the key scanner.want is looked for
-)
-
-// A field is a key that the scanner reads the value of.
+// A field is a value that the scanner takes note of. It also says what the keys in that value mean.
 type field uint8
 
 const (
@@ -154,42 +131,34 @@ const (
 	fieldRevision
 	fieldWanted
 	fieldCount
+
+	fieldMessage  // the whole text, a message
+	fieldBatch    // the whole text, an array whose elements are listed
+	fieldSearched // an object in which the key scanner.want leads to fieldWanted
 )
 
-func (f field) String() string {
-	return [fieldCount]string{"", "jsonrpc", "id", "method", "params", "result", "error",
-		"name", "uri", "_meta", "progressToken", "io.modelcontextprotocol/protocolVersion", ""}[f]
-}
-
-// fields returns the first and the last field of a place.
-func (p place) fields() (first, last field) {
-	switch p {
-	case placeTop:
-		return fieldJSONRPC, fieldError
-	case placeParams:
-		return fieldName, fieldMeta
-	}
-	return fieldToken, fieldRevision
+// name is the key of fieldJSONRPC to fieldRevision.
+func (f field) name() string {
+	return [...]string{"", "jsonrpc", "id", "method", "params", "result", "error",
+		"name", "uri", "_meta", "progressToken", "io.modelcontextprotocol/protocolVersion"}[f]
 }
 
 // A span is text[from:to]; to is 0 if there is none.
 type span struct{ from, to int }
 
 // A scanner goes over text once. Its methods take the offset of what they are to read and return the offset behind it,
-// or a negative number after syntax has noted why the text is not JSON. A message that is JSON but not acceptable is
-// read to its end, because -32700 takes precedence and the id may come late.
+// or -1 after syntax has noted why the text is not JSON. A message that is JSON but not acceptable is read to its end,
+// because -32700 takes precedence and the id may come late.
 type scanner struct {
 	text     string
 	newlines bool        // a CR or LF was skipped
-	offset   int         // of the syntax error
-	reason   string      // of the syntax error
-	fault    *ParseError // the first reason for -32600
+	fault    *ParseError // the syntax error, else the first reason for -32600
 	at       [fieldCount]span
 	ids      int                // keys that are id in any case
 	unknown  [maxUnknown]string // keys of the message that are no field
 	unknowns int
-	want     string   // for placeSearch
-	list     []string // for placeBatch
+	want     string   // for fieldSearched
+	list     []string // for fieldBatch
 	max      int      // of list
 }
 
@@ -204,9 +173,17 @@ func (s *scanner) first(f field) byte {
 	return s.text[s.at[f].from]
 }
 
+// decoded returns the string that a value is; "" if it is none.
+func (s *scanner) decoded(f field) string {
+	if s.first(f) != '"' {
+		return ""
+	}
+	return decode(s.text[s.at[f].from+1 : s.at[f].to-1])
+}
+
 // syntax notes that the text is not JSON.
 func (s *scanner) syntax(i int, reason string) int {
-	s.offset, s.reason = i, reason
+	s.fault = &ParseError{Code: codeParse, Reason: reason, Offset: i}
 	return -1
 }
 
@@ -217,24 +194,20 @@ func (s *scanner) refuse(i int, reason string) {
 	}
 }
 
-// refuseKey is refuse for what is wrong with a key.
 func (s *scanner) refuseKey(i int, key, reason string) {
-	if s.fault == nil {
-		s.refuse(i, "key "+strconv.Quote(key[:min(len(key), maxQuoted)])+" "+reason)
-	}
+	s.refuse(i, "key "+strconv.Quote(key[:min(len(key), maxQuoted)])+" "+reason)
 }
 
 // check refuses what JSON-RPC 2.0, sections 4 and 5, does not allow. The message begins at start.
 func (s *scanner) check(start int) {
 	id, method, params := s.first(fieldID), s.first(fieldMethod), s.first(fieldParams)
 	result, fault := s.first(fieldResult), s.first(fieldError)
-	version, _ := unquote(s.get(fieldJSONRPC))
 	switch {
 	case s.text[start] != '{':
 		s.refuse(start, "message is not an object")
 	case !s.has(fieldJSONRPC):
 		s.refuse(start, "jsonrpc is absent")
-	case version != "2.0":
+	case s.get(fieldJSONRPC) != `"2.0"` && s.decoded(fieldJSONRPC) != "2.0":
 		s.refuse(s.at[fieldJSONRPC].from, `jsonrpc is not "2.0"`)
 	case id != 0 && id != '"' && !isNumber(id):
 		s.refuse(s.at[fieldID].from, "id is neither a string nor a number")
@@ -255,138 +228,117 @@ func (s *scanner) check(start int) {
 	}
 }
 
-// whole reads the one value of the text and returns it without the white space around it.
-func (s *scanner) whole(depth int, p place) (string, error) {
-	start := s.space(0)
-	s.newlines = false
-	end := s.value(start, depth, p)
-	newlines := s.newlines
-	if end >= 0 {
-		if rest := s.space(end); rest < len(s.text) {
-			end = s.syntax(rest, "data after the end of the value")
+// whole reads the value at start, behind which nothing but white space may follow.
+func (s *scanner) whole(start, depth int, f field) (end int) {
+	s.newlines = false // those before the value do not count
+	if end = s.value(start, depth, f); end >= 0 && end < len(s.text) {
+		if rest := strings.TrimLeft(s.text[end:], whiteSpace); rest != "" {
+			return s.syntax(len(s.text)-len(rest), "data after the end of the value")
 		}
-	}
-	if s.newlines = newlines; end < 0 {
-		return "", &ParseError{Code: codeParse, Reason: s.reason, Offset: s.offset}
-	}
-	return s.text[start:end], nil
-}
-
-func (s *scanner) value(i, depth int, p place) int {
-	if i >= len(s.text) {
-		return s.syntax(i, "text ends where a value should be")
-	}
-	switch c := s.text[i]; {
-	case c == '"':
-		end, _ := skipString(s.text, i)
-		if end < 0 {
-			return s.syntax(^end, stringFault(s.text, ^end))
-		}
-		return end
-	case c == '{' || c == '[':
-		if depth++; depth > maxDepth {
-			return s.syntax(i, "nested too deep")
-		}
-		if c == '{' {
-			return s.object(i, depth, p)
-		}
-		return s.array(i, depth, p)
-	case isNumber(c):
-		end := skipNumber(s.text, i)
-		if end < 0 {
-			return s.syntax(^end, "no digit where one should be")
-		}
-		return end
-	}
-	end := skipWord(s.text, i)
-	if end < 0 {
-		return s.syntax(i, "no value begins so")
 	}
 	return end
 }
 
-func (s *scanner) object(i, depth int, p place) int {
-	if i = s.space(i + 1); i < len(s.text) && s.text[i] == '}' {
-		return i + 1
+func (s *scanner) value(i, depth int, f field) int {
+	if i >= len(s.text) {
+		return s.syntax(i, "text ends where a value should be")
 	}
-	for more := true; more; {
-		if i >= len(s.text) || s.text[i] != '"' {
-			return s.syntax(i, "no key where one should be")
-		}
-		key := i
-		end, plain := skipString(s.text, i)
-		if end < 0 {
+	var end int
+	switch c := s.text[i]; {
+	case c == '"':
+		if end, _ = skipString(s.text, i); end < 0 {
 			return s.syntax(^end, stringFault(s.text, ^end))
 		}
-		if i = s.space(end); i >= len(s.text) || s.text[i] != ':' {
-			return s.syntax(i, "no colon after a key")
+		return end
+	case c == '{' || c == '[':
+		return s.nest(i, depth+1, f)
+	case isNumber(c):
+		if end = skipNumber(s.text, i); end < 0 {
+			return s.syntax(^end, "no digit where one should be")
 		}
-		i = s.space(i + 1)
-		f, inner := fieldNone, placePlain
-		if p > placeBatch {
-			f, inner = s.key(span{key, end}, plain, p)
+		return end
+	}
+	for _, word := range [...]string{"true", "false", "null"} {
+		if strings.HasPrefix(s.text[i:], word) {
+			return i + len(word)
+		}
+	}
+	return s.syntax(i, "no value begins so")
+}
+
+// nest reads an object or an array.
+func (s *scanner) nest(i, depth int, f field) int {
+	if depth > maxDepth {
+		return s.syntax(i, "nested too deep")
+	}
+	object, closing := s.text[i] == '{', s.text[i]+2 // ASCII: "{|}" and "[\\]"
+	if i = s.space(i + 1); i < len(s.text) && s.text[i] == closing {
+		return i + 1
+	}
+	for {
+		inner := fieldNone
+		if object {
+			if i >= len(s.text) || s.text[i] != '"' {
+				return s.syntax(i, "no key where one should be")
+			}
+			key := i
+			end, plain := skipString(s.text, i)
+			if end < 0 {
+				return s.syntax(^end, stringFault(s.text, ^end))
+			}
+			if i = s.space(end); i >= len(s.text) || s.text[i] != ':' {
+				return s.syntax(i, "no colon after a key")
+			}
+			i = s.space(i + 1)
+			if f != fieldNone {
+				inner = s.key(span{key, end}, plain, f)
+			}
 		}
 		from := i
 		if i = s.value(i, depth, inner); i < 0 {
 			return i
 		}
-		if f != fieldNone {
-			s.at[f] = span{from, i}
-		}
-		i, more = s.next(i, '}')
-	}
-	return i
-}
-
-// next goes from the end of a member or element to the next one, if there is more; else over the closing bracket.
-func (s *scanner) next(i int, closing byte) (end int, more bool) {
-	if i = s.space(i); i < len(s.text) {
-		switch s.text[i] {
-		case ',':
-			return s.space(i + 1), true
-		case closing:
-			return i + 1, false
-		}
-	}
-	return s.syntax(i, "neither comma nor closing bracket"), false
-}
-
-func (s *scanner) array(i, depth int, p place) int {
-	if i = s.space(i + 1); i < len(s.text) && s.text[i] == ']' {
-		return i + 1
-	}
-	for more := true; more; {
-		from := i
-		if i = s.value(i, depth, placePlain); i < 0 {
-			return i
-		}
-		if p == placeBatch {
-			if len(s.list) < s.max {
-				s.list = append(s.list, s.text[from:i])
-			} else {
+		if inner != fieldNone {
+			s.at[inner] = span{from, i}
+		} else if f == fieldBatch {
+			if s.list = append(s.list, s.text[from:i]); len(s.list) > s.max {
 				s.refuse(from, "batch has too many elements")
+				s.list = s.list[:s.max]
 			}
 		}
-		i, more = s.next(i, ']')
+		if i = s.space(i); i >= len(s.text) || s.text[i] != ',' {
+			break
+		}
+		i = s.space(i + 1)
 	}
-	return i
+	if i >= len(s.text) || s.text[i] != closing {
+		return s.syntax(i, "neither comma nor closing bracket")
+	}
+	return i + 1
 }
 
-// key returns the field that a key of an object at p is, and the place that its value is.
-func (s *scanner) key(k span, plain bool, p place) (field, place) {
+// key returns which field a key of the object that is outer leads to.
+func (s *scanner) key(k span, plain bool, outer field) field {
 	key := s.text[k.from+1 : k.to-1]
 	if !plain {
 		key = decode(key)
 	}
-	if p == placeSearch {
-		if key == s.want {
-			return fieldWanted, placePlain
+	var first, last field
+	switch outer {
+	case fieldMessage:
+		first, last = fieldJSONRPC, fieldError
+	case fieldParams:
+		first, last = fieldName, fieldMeta
+	case fieldMeta:
+		first, last = fieldToken, fieldRevision
+	default:
+		if outer == fieldSearched && key == s.want {
+			return fieldWanted
 		}
-		return fieldNone, placePlain
+		return fieldNone
 	}
-	first, last := p.fields()
 	for f := first; f <= last && key != ""; f++ {
-		name := f.String()
+		name := f.name()
 		if key[0]|0x20 != name[0]|0x20 || key != name && !strings.EqualFold(key, name) {
 			continue // no rune beyond ASCII folds to the first byte of a name
 		}
@@ -395,34 +347,30 @@ func (s *scanner) key(k span, plain bool, p place) (field, place) {
 		}
 		if key != name {
 			s.refuseKey(k.from, key, "is a known key in another case")
-			return fieldNone, placePlain
+			return fieldNone
 		}
 		if s.has(f) {
 			s.refuseKey(k.from, key, "occurs twice")
 		}
-		switch f {
-		case fieldParams:
-			return f, placeParams
-		case fieldMeta:
-			return f, placeMeta
-		}
-		return f, placePlain
+		return f
 	}
-	if p != placeTop {
-		return fieldNone, placePlain
+	if outer == fieldMessage {
+		s.other(k.from, key)
 	}
-	for _, u := range s.unknown[:s.unknowns] {
-		if u == key {
-			s.refuseKey(k.from, key, "occurs twice")
-		}
+	return fieldNone
+}
+
+// other takes note of a key of the message that is no field.
+func (s *scanner) other(i int, key string) {
+	if slices.Contains(s.unknown[:s.unknowns], key) {
+		s.refuseKey(i, key, "occurs twice")
 	}
 	if s.unknowns == maxUnknown {
-		s.refuseKey(k.from, key, "is one unknown key too many")
-		return fieldNone, placePlain
+		s.refuseKey(i, key, "is one unknown key too many")
+		return
 	}
 	s.unknown[s.unknowns] = key
 	s.unknowns++
-	return fieldNone, placePlain
 }
 
 func (s *scanner) space(i int) int {

@@ -256,7 +256,7 @@ func TestSplitBatch(t *testing.T) {
 		}
 	}
 	deep := scanNested(maxDepth)
-	if got, err := splitBatch("["+deep+"]", 1); err != nil || len(got) != 1 || elements("[" + deep + "]")[0] != deep {
+	if got, err := splitBatch("["+deep+"]", 1); err != nil || len(got) != 1 || got[0] != deep {
 		t.Errorf("element as deep as a message: got %v", err)
 	}
 }
@@ -291,9 +291,6 @@ func TestLocate(t *testing.T) {
 		if len(test.path) == 1 && member(test.text, test.path[0]) != test.want {
 			t.Errorf("member(%s, %q): got %s, want %s", test.text, test.path[0], member(test.text, test.path[0]), test.want)
 		}
-	}
-	if got := elements(" [ ] "); got == nil || len(got) > 0 {
-		t.Errorf("elements of an empty array: got %#v, want none but not nil", got)
 	}
 }
 

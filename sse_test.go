@@ -200,6 +200,25 @@ func TestEventReaderLongFrames(t *testing.T) {
 	}
 }
 
+// A reader that waits must not hold the memory of a large event that is over.
+func TestEventReaderIdle(t *testing.T) {
+	large := "data: " + strings.Repeat("x", 1<<20) + "\n\n"
+	var e *EventReader
+	held := 0
+	r := io.MultiReader(strings.NewReader(large), sseReadFunc(func([]byte) (int, error) {
+		held = len(e.buf)
+		return 0, io.EOF
+	}))
+	e = NewEventReader(r, 2<<20)
+	if events, err := readEvents(e); len(events) != 1 || err != io.EOF || held > idleBuffer {
+		t.Errorf("got %d events, %v, %d bytes held, want 1, EOF, at most %d", len(events), err, held, idleBuffer)
+	}
+}
+
+type sseReadFunc func(p []byte) (int, error)
+
+func (f sseReadFunc) Read(p []byte) (int, error) { return f(p) }
+
 func TestAppendEvent(t *testing.T) {
 	tests := []struct {
 		event Event
@@ -268,7 +287,7 @@ func sseReference(in string) (events []Event, tail int) {
 
 func FuzzEventReader(f *testing.F) {
 	for _, seed := range []string{"data: a\n\n", "\ufeff: c\r\n\r\nid: 1\rdata\r\r", "event: a\n: b\ndata:x\ndata: y\r\n\n\r\nda",
-		"retry: 10\nretry: x\nid: \x00\n\n", ":\r\ndata: a\r\n\r\nretry: 99999999999\n\n", "\xef\xbb", "\ufeff"} {
+		"retry: 10\nretry: x\nid: \x00\n\n", ":\r\ndata: a\r\n\r\nretry: 99999999999\n\n", "retry:2170000000A\n\n", "\xef\xbb", "\ufeff"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
