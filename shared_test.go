@@ -987,31 +987,6 @@ func TestSharedAnswerTooLongStatus(t *testing.T) {
 	}
 }
 
-// A process that does not read holds up a client no longer than a call may take.
-func TestSharedServerDoesNotRead(t *testing.T) {
-	var release chan struct{}
-	inFront(t, func(g *frontRig) {
-		release, g.bounds.CallTimeout = make(chan struct{}), time.Minute
-		g.script = func(*frontChild, *Message) { <-release }
-	}, func(g *frontRig) {
-		defer close(release)
-		body, headers := frontModern("1", methodListen, "")
-		g.start("POST", body, headers...)
-		synctest.Wait()
-		body, headers = frontModern("7", "tools/list", "")
-		p := g.start("POST", body, headers...)
-		time.Sleep(time.Minute + time.Second)
-		synctest.Wait()
-		select {
-		case <-p.done:
-			want := frontRefusal{504, 504, "7"}
-			want.check(t, p.answer())
-		default:
-			t.Error("got no answer, want 504")
-		}
-	})
-}
-
 // What HTTP asks of a server is done for the process, which sees no headers.
 func TestSharedHeaders(t *testing.T) {
 	body, good := frontModern("7", "tools/call", `,"name":"n","arguments":{}`)
