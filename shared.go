@@ -7,7 +7,6 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -166,11 +165,13 @@ func (s *sharedServer) deliver(run *sharedRun, m *Message) {
 	case c == nil:
 		s.log.Debug("message of the shared server belongs to no call", "method", m.Method, "id", m.ID)
 	case !c.push(m):
-		run.forget(c) // so that this happens once
+		waits := run.forget(c) // no longer, so that this happens once
 		close(c.cut)
 		s.wg.Go(c.m.Stream.Abort) // ends when the write that waits has failed
 		s.log.Warn("client cut off: it does not read", "method", c.m.Method)
-		s.bySide(run, cancellation(c.renamed, "client does not read"))
+		if waits { // m is not the response
+			s.bySide(run, cancellation(c.renamed, "client does not read"))
+		}
 	}
 }
 
@@ -201,6 +202,11 @@ func (c *sharedCall) take() []*Message {
 
 // bySide sends m to the process without waiting for it to read.
 func (s *sharedServer) bySide(run *sharedRun, m *Message) {
+	s.mu.Lock() // no goroutine begins once Close waits
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
 	select {
 	case s.aside <- struct{}{}:
 	default:
@@ -213,19 +219,21 @@ func (s *sharedServer) bySide(run *sharedRun, m *Message) {
 	})
 }
 
-// book enters a call under a new name.
-func (r *sharedRun) book(m *Message) (*sharedCall, error) {
+// book enters a call under a new name. It returns nil after the end.
+func (r *sharedRun) book(m *Message) *sharedCall {
 	c := &sharedCall{m: m, cut: make(chan struct{}), ready: make(chan struct{}, 1)}
-	c.logs = strings.Contains(m.Params, metaLogLevel) && member(member(m.Params, "_meta"), metaLogLevel) != ""
+	// "notifications/message continue to flow on the response stream of the request they relate to,
+	// not the subscriptions/listen stream."
+	c.logs = m.Method != methodListen && member(member(m.Params, "_meta"), metaLogLevel) != ""
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.calls == nil {
-		return nil, &Error{Code: 502, Text: "server is gone"}
+		return nil
 	}
 	r.last++
 	c.renamed = strconv.FormatUint(r.last, 10)
 	r.calls[c.renamed] = c
-	return c, nil
+	return c
 }
 
 // forget takes c out of the book and reports whether it was there.
@@ -274,6 +282,7 @@ func (r *sharedRun) restore(m *Message) (*sharedCall, *Message) {
 	default:
 		name, path = member(member(m.Params, "_meta"), subscriptionID), []string{"params", "_meta", subscriptionID}
 	}
+	name = canonicalID(name) // a server may write 1.0 for 1
 	r.mu.Lock()
 	c := r.calls[name]
 	if m.Kind == Response {
@@ -291,7 +300,7 @@ func (r *sharedRun) restore(m *Message) (*sharedCall, *Message) {
 		path = nil
 	}
 	r.mu.Unlock()
-	if c == nil {
+	if c == nil || m.Method == methodProgress && c.m.Token == "" {
 		return nil, m
 	}
 	back := *m
@@ -312,7 +321,7 @@ func (r *sharedRun) restore(m *Message) (*sharedCall, *Message) {
 	}
 	if m.Kind != Response || c.m.Method == methodListen { // else no part but the id has changed
 		if again, err := Parse(back.Raw); err == nil {
-			again.Last = back.Last
+			again.Last, again.Local, again.Refusal = back.Last, back.Local, back.Refusal
 			back = *again
 		}
 	}
@@ -336,6 +345,10 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 	if m.Kind != Call && (m.Local || m.Method == methodCancelled) {
 		return nil // the end of ctx cancels
 	}
+	if m.Kind == Response {
+		// MCP 2026-07-28, both transports: "The client MUST NOT" send "JSON-RPC responses."
+		return &Error{Code: codeInvalid, Status: 400, Text: "no responses from clients in this revision"}
+	}
 	if err := h.check(m); err != nil {
 		return err
 	}
@@ -346,13 +359,13 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 	if m.Kind != Call {
 		return run.line.Send(ctx, m)
 	}
-	c, err := run.book(m)
-	if err != nil {
-		return err
+	c := run.book(m)
+	if c == nil {
+		<-run.gone // at once
+		return run.err
 	}
 	if err := run.line.Send(ctx, c.rename()); err != nil {
-		run.forget(c)
-		return &Error{Code: 502, Text: "server is gone", Cause: err}
+		run.process.end() // which reads nothing more; the loop tells how it ended
 	}
 	for {
 		select {
