@@ -114,6 +114,7 @@ func (t *Tokens) read() (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", t.path, err)
 	}
+	_ = os.SameFile(info, info) // Windows looks a file up when it is first compared: do that now
 	t.seen, t.lines = info, lines
 	return true, nil
 }
