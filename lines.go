@@ -173,7 +173,7 @@ func (l *lineReader) room() {
 	if l.start == 0 {
 		large, _ := l.large.Get().(*[]byte)
 		if large == nil || len(*large) <= len(l.buf) {
-			b := make([]byte, 2*len(l.buf))
+			b := make([]byte, 4*len(l.buf))
 			large = &b
 		}
 		to = *large
