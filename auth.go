@@ -4,15 +4,11 @@
 package main
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -38,7 +34,7 @@ const (
 // were. A file without any token is no mistake: it shuts everybody out. [OpenTokens] makes Tokens;
 // they may be used concurrently.
 type Tokens struct {
-	Log *slog.Logger // told when the file is read again, or cannot be; nil for nobody. Set it before the first User
+	Log *slog.Logger // told when the file is read again, or cannot be. Set it before the first User
 
 	path    string
 	mu      sync.Mutex // protects following
@@ -56,8 +52,8 @@ type tokenLine struct {
 // OpenTokens reads the file at path. An error names the file and the line and shows nothing of what
 // it says there, which may be a token put in the wrong place.
 func OpenTokens(path string) (*Tokens, error) {
-	t := &Tokens{path: path, checked: time.Now()}
-	if err := t.read(); err != nil {
+	t := &Tokens{Log: slog.New(slog.DiscardHandler), path: path, checked: time.Now()}
+	if _, err := t.read(); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -86,85 +82,62 @@ func (t *Tokens) current(now time.Time) []tokenLine {
 		return t.lines
 	}
 	t.checked = now
-	info, err := os.Stat(t.path)
-	switch {
-	case err != nil:
-	case info.ModTime().Equal(t.seen.ModTime()) && info.Size() == t.seen.Size() && os.SameFile(info, t.seen):
-		t.said = ""
-		return t.lines
-	default:
-		err = t.read()
+	changed, err := t.read()
+	said := fmt.Sprint(err)
+	if changed {
+		t.Log.Info("tokens read again", "file", t.path, "tokens", len(t.lines))
+	} else if err != nil && said != t.said {
+		t.Log.Error("tokens stay as they were", "err", err)
 	}
-	switch {
-	case err == nil:
-		t.said = ""
-		if t.Log != nil {
-			t.Log.Info("tokens read again", "file", t.path, "tokens", len(t.lines))
-		}
-	case err.Error() != t.said:
-		t.said = err.Error()
-		if t.Log != nil {
-			t.Log.Error("tokens stay as they were", "err", err)
-		}
-	}
+	t.said = said
 	return t.lines
 }
 
-// read reads the file. It needs mu, or t for itself.
-func (t *Tokens) read() error {
-	if info, err := os.Stat(t.path); err != nil {
-		return err
-	} else if !info.Mode().IsRegular() { // to open a pipe could block
-		return fmt.Errorf("%s: not a regular file", t.path)
+// read reads the file if it has changed. It needs mu, or t for itself.
+func (t *Tokens) read() (changed bool, err error) {
+	info, err := os.Stat(t.path) // before reading, so that a change meanwhile is seen next time
+	switch {
+	case err != nil:
+		return false, err
+	case !info.Mode().IsRegular(): // to open a pipe could block
+		return false, fmt.Errorf("%s: not a regular file", t.path)
+	case info.Size() > maxTokensFile:
+		return false, fmt.Errorf("%s: more than %d bytes", t.path, maxTokensFile)
+	case t.seen != nil && info.ModTime().Equal(t.seen.ModTime()) && info.Size() == t.seen.Size() && os.SameFile(info, t.seen):
+		return false, nil
 	}
-	f, err := os.Open(t.path)
+	text, err := os.ReadFile(t.path)
 	if err != nil {
-		return err
+		return false, err
 	}
-	defer f.Close()
-	info, err := f.Stat() // before reading, so that a change meanwhile is seen next time
+	lines, err := parseTokens(string(text))
 	if err != nil {
-		return err
+		return false, fmt.Errorf("%s: %w", t.path, err)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxTokensFile+1))
-	if err != nil {
-		return err
-	}
-	t.seen = info
-	lines, err := parseTokens(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", t.path, err)
-	}
-	t.lines = lines
-	return nil
+	_ = os.SameFile(info, info) // Windows looks a file up when it is first compared: do that now
+	t.seen, t.lines = info, lines
+	return true, nil
 }
 
 // parseTokens returns the lines of a tokens file.
-func parseTokens(text []byte) ([]tokenLine, error) {
-	if len(text) > maxTokensFile {
-		return nil, fmt.Errorf("more than %d bytes", maxTokensFile)
-	}
+func parseTokens(text string) ([]tokenLine, error) {
 	var lines []tokenLine
-	first := make(map[[sha256.Size]byte]int)
-	n := 0
-	for line := range bytes.Lines(text) {
-		n++
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
+	first := make(map[[sha256.Size]byte]int) // line of each token
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
 			continue
 		}
-		name, digits, _ := bytes.Cut(line, []byte(":"))
-		l := tokenLine{name: string(name)}
-		if checkName(l.name) != nil || len(digits) != 2*sha256.Size {
-			return nil, fmt.Errorf("line %d: not a name, a colon, and %d hexadecimal digits", n, 2*sha256.Size)
+		name, digits, _ := strings.Cut(line, ":")
+		sum, err := hex.DecodeString(digits)
+		if checkName(name) != nil || err != nil || len(sum) != sha256.Size {
+			return nil, fmt.Errorf("line %d: not a name, a colon, and %d hexadecimal digits", i+1, 2*sha256.Size)
 		}
-		if _, err := hex.Decode(l.sum[:], digits); err != nil {
-			return nil, fmt.Errorf("line %d: not %d hexadecimal digits after the colon", n, 2*sha256.Size)
+		l := tokenLine{name, [sha256.Size]byte(sum)}
+		if at := first[l.sum]; at > 0 {
+			return nil, fmt.Errorf("line %d: same token as line %d", i+1, at)
 		}
-		if at, twice := first[l.sum]; twice {
-			return nil, fmt.Errorf("line %d: same token as line %d", n, at)
-		}
-		first[l.sum] = n
+		first[l.sum] = i + 1
 		lines = append(lines, l)
 	}
 	return lines, nil
@@ -172,28 +145,20 @@ func parseTokens(text []byte) ([]tokenLine, error) {
 
 // checkName returns what is wrong with a user's name.
 func checkName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("user name is empty")
-	case name[0] == '#':
-		return errors.New("user name starts with #, which makes a line a comment")
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || r == ':' || !unicode.IsPrint(r) }):
-		return fmt.Errorf("user name %q: only visible characters without ':' are allowed", name)
+	hidden := func(r rune) bool { return r == ' ' || r == ':' || r == utf8.RuneError || !unicode.IsPrint(r) }
+	if name == "" || name[0] == '#' || strings.ContainsFunc(name, hidden) {
+		return fmt.Errorf("user name %q: want visible characters without ':', the first one not '#'", name)
 	}
 	return nil
 }
 
-// newToken returns a new token for name, 256 bits at random, and its line for the file, without a
+// newToken returns a new token for name, 130 bits at random, and its line for the file, without a
 // line end. The prefix lets secret scanners know it.
 func newToken(name string) (token, line string, err error) {
 	if err := checkName(name); err != nil {
 		return "", "", err
 	}
-	var b [32]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", "", err
-	}
-	token = "mcpp_" + base64.RawURLEncoding.EncodeToString(b[:])
+	token = "mcpp_" + rand.Text()
 	return token, fmt.Sprintf("%s:%x", name, sha256.Sum256([]byte(token))), nil
 }
 
@@ -216,25 +181,12 @@ func bearer(header string) (token string, ok bool) {
 // them, and end with the first address that is none of these, or before what is no address.
 func clientIP(remote string, forwarded []string, trusted []netip.Prefix) netip.Addr {
 	client, ok := parseIP(remote)
-	trust := func(p netip.Prefix) bool { return p.Contains(client) }
-	if !ok || !slices.ContainsFunc(trusted, trust) {
-		return client
-	}
-	for i := len(forwarded) - 1; i >= 0; i-- {
-		for rest, more := forwarded[i], true; more; {
-			last := rest
-			if c := strings.LastIndexByte(rest, ','); c >= 0 {
-				rest, last = rest[:c], rest[c+1:]
-			} else {
-				more = false
-			}
-			next, ok := parseIP(strings.Trim(last, " \t"))
-			if !ok {
-				return client
-			}
-			if client = next; !slices.ContainsFunc(trusted, trust) {
-				return client
-			}
+	rest := strings.Join(forwarded, ",")
+	for ok && slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(client) }) {
+		i := strings.LastIndexByte(rest, ',')
+		var next netip.Addr
+		if next, ok = parseIP(strings.Trim(rest[i+1:], " \t")); ok {
+			client, rest = next, rest[:max(i, 0)]
 		}
 	}
 	return client
@@ -242,16 +194,11 @@ func clientIP(remote string, forwarded []string, trusted []netip.Prefix) netip.A
 
 // parseIP reads an address, with or without a port.
 func parseIP(s string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(s)
-	if err != nil && strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		a, err = netip.ParseAddr(s[1 : len(s)-1])
-	}
+	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
 	if err != nil {
 		var p netip.AddrPort
-		if p, err = netip.ParseAddrPort(s); err != nil {
-			return netip.Addr{}, false
-		}
+		p, err = netip.ParseAddrPort(s)
 		a = p.Addr()
 	}
-	return a.Unmap().WithZone(""), true
+	return a.Unmap().WithZone(""), err == nil
 }

@@ -4,70 +4,74 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"unicode/utf8"
+	"time"
 )
 
 const (
-	demoLineBytes = 64 << 20 // a longer line ends the conversation
-	demoWaiting   = 128      // calls that may wait at once: countdowns, questions, subscriptions
-	demoMeta      = "io.modelcontextprotocol/"
+	demoMaxLine = 64 << 20 // bytes; a longer line ends the conversation
+	demoWaiting = 128      // calls that may wait at once: countdowns and questions
+	demoMeta    = "io.modelcontextprotocol/"
 
 	demoInfo   = `{"name":"mcpproxy-demo","version":"1.0.0"}`
 	demoReadme = "The demo server built into mcpproxy, to try things out with. Nothing it does has an effect " +
 		"outside the conversation. Its tools are echo, add, countdown, ask and fail; its prompt is greet."
-	demoResources = `[{"uri":"demo://readme","name":"readme","mimeType":"text/plain"}]`
+	demoAbilities = `"capabilities":{"prompts":{},"resources":{},"tools":{}},"instructions":"` + demoReadme + `"`
 	demoPrompts   = `[{"name":"greet","description":"Asks for a greeting.","arguments":[{"name":"name","required":true}]}]`
+	demoQuestion  = `{"type":"object","properties":{"answer":{"type":"string"}},"required":["answer"]}`
+	demoTools     = `[
+{"name":"echo","description":"Returns its text unchanged.","annotations":{"readOnlyHint":true},
+ "inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}},
+{"name":"add","description":"Adds two numbers.","annotations":{"readOnlyHint":true},
+ "inputSchema":{"type":"object","properties":{"a":{"type":"number"},"b":{"type":"number"}},"required":["a","b"]},
+ "outputSchema":{"type":"object","properties":{"sum":{"type":"number"}},"required":["sum"]}},
+{"name":"countdown","description":"Counts down and reports progress.",
+ "annotations":{"readOnlyHint":true},"inputSchema":{"type":"object","required":["from"],"properties":{
+ "from":{"type":"integer","minimum":0,"maximum":10000},
+ "everyMs":{"type":"integer","minimum":0,"maximum":3600000,"default":0,"description":"milliseconds for each step"}}}},
+{"name":"ask","description":"Asks the client a question and returns the answer.","annotations":{"readOnlyHint":true},
+ "inputSchema":{"type":"object","properties":{"question":{"type":"string"}},"required":["question"]}},
+{"name":"fail","description":"Fails: as a tool, or by a JSON-RPC error if protocol is true.",
+ "annotations":{"readOnlyHint":true},"inputSchema":{"type":"object","required":["message"],"properties":{
+ "message":{"type":"string"},"protocol":{"type":"boolean","default":false}}}}]`
 )
 
-type demoAny map[string]any
-
-// A demoObject is a JSON object. Unlike a struct it keeps keys apart that differ in case only.
-type demoObject map[string]json.RawMessage
-
-type demoMessage struct {
-	Version string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id,omitempty"`
-	Method  string          `json:"method,omitempty"`
-	Params  any             `json:"params,omitempty"`
-	Result  demoAny         `json:"result,omitzero"`
-	Error   demoAny         `json:"error,omitzero"`
-}
-
-// A demoCall is a request of the client. The fields from cancel on say what keeps it waiting.
+// A demoCall is a request of the client, of 2026-07-28 if it has a Revision. The last two fields say
+// what keeps it waiting.
 type demoCall struct {
-	id           json.RawMessage
-	method       string
-	params, meta demoObject
-	modern       bool       // made with the metadata that requests have since 2026-07-28
-	caps         demoObject // the client's capabilities
+	*Message
+	caps string // JSON text of the client's capabilities
 
 	cancel context.CancelFunc // ends the countdown
 	asked  string             // JSON text of the id of the elicitation request
-	tools  bool               // the subscription wants notifications/tools/list_changed
 }
 
-// A demoServer is one conversation. All its methods but read need s.mu. One goroutine handles
-// what the client says; only countdowns that take time have their own, so that what waits never
-// keeps a cancellation or an answer from being read.
+// param returns the JSON text of a value in params, "" if it is absent.
+func (c *demoCall) param(path ...string) string {
+	start, end, _ := locate(c.Params, path...)
+	return c.Params[start:end]
+}
+
+// A demoServer is one conversation. All its methods but line need s.mu.
 type demoServer struct {
 	ctx     context.Context // lives as long as the conversation
 	stop    context.CancelCauseFunc
-	running sync.WaitGroup
+	running sync.WaitGroup // of countdowns
 
 	mu       sync.Mutex // protects following, and serialises writes to out
 	out      io.Writer
 	revision string               // agreed on by initialize, "" before
-	caps     demoObject           // from initialize
+	caps     string               // from initialize
 	asked    int                  // elicitation requests sent
 	waiting  map[string]*demoCall // by the JSON text of the id
 }
@@ -80,196 +84,263 @@ func serveDemo(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	s := &demoServer{ctx: ctx, stop: stop, out: out, waiting: map[string]*demoCall{}}
-	lines := make(chan []byte)
-	go s.read(in, lines)
-	for more := true; more; {
-		select {
-		case <-ctx.Done():
-			more = false
-		case line, ok := <-lines:
-			s.mu.Lock()
-			if more = ok; ok {
-				s.line(bytes.TrimSpace(line))
-			} else {
-				s.hangUp()
-			}
-			s.mu.Unlock()
+	ended := make(chan error, 1)
+	go func() { // ends with in
+		ended <- readLines(in, demoMaxLine, s.line, func(string) {
+			stop(fmt.Errorf("demo server: line longer than %d bytes", demoMaxLine))
+		})
+	}()
+	select {
+	case <-ctx.Done():
+	case err := <-ended:
+		if err != nil {
+			stop(fmt.Errorf("demo server: read: %w", err))
 		}
 	}
+	s.mu.Lock() // from here on, line does nothing if ctx is over
+	for _, id := range slices.Sorted(maps.Keys(s.waiting)) {
+		if c := s.waiting[id]; c.asked != "" && ctx.Err() == nil {
+			s.fail(c, "the client hung up before it answered")
+		}
+	}
+	s.mu.Unlock()
 	s.running.Wait()
 	return context.Cause(ctx)
 }
 
-// read hands over what in has, line by line, and closes lines when it ends.
-func (s *demoServer) read(in io.Reader, lines chan<- []byte) {
-	limited := &io.LimitedReader{R: in}
-	r := bufio.NewReader(limited)
-	for {
-		limited.N = demoLineBytes
-		line, err := r.ReadBytes('\n')
-		switch {
-		case limited.N <= 0:
-			s.stop(fmt.Errorf("demo server: line longer than %d bytes", demoLineBytes))
-			return
-		case err != nil && err != io.EOF:
-			s.stop(fmt.Errorf("demo server: read: %w", err))
-			return
+func (s *demoServer) line(text string, _ bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	texts := []string{text}
+	if s.revision == batchRevision {
+		if batch, err := splitBatch(text, maxBatch); err == nil {
+			texts = batch
 		}
-		select {
-		case lines <- line:
-		case <-s.ctx.Done():
-			return
-		}
-		if err != nil {
-			close(lines)
-			return
+	}
+	for _, text := range texts {
+		if s.ctx.Err() == nil {
+			s.message(text)
 		}
 	}
 }
 
-func (s *demoServer) line(text json.RawMessage) {
-	var batch []json.RawMessage
-	switch {
-	case len(text) == 0:
-	case !json.Valid(text) || !utf8.Valid(text):
-		s.refuse(&demoCall{}, codeParse, "not JSON", nil)
-	case s.revision == "2025-03-26" && json.Unmarshal(text, &batch) == nil && len(batch) > 0:
-		// Only 2025-03-26 has batches: "implementations MUST support receiving JSON-RPC batches".
-		for _, m := range batch {
-			s.message(m)
-		}
-	default:
-		s.message(text)
-	}
-}
-
-func (s *demoServer) message(text json.RawMessage) {
-	m := demoParse(text)
-	version, _ := demoString(m["jsonrpc"])
-	method, isMethod := demoString(m["method"])
-	c := &demoCall{id: demoID(m["id"]), method: method, params: demoParse(m["params"])}
-	c.meta = demoParse(c.params["_meta"])
-	switch {
-	case m["method"] == nil && (m["result"] != nil || m["error"] != nil):
-		s.answered(string(c.id), m["result"]) // a response gets no response, whatever is wrong with it
-	case version != "2.0" || !isMethod || m["id"] != nil && c.id == nil:
-		s.refuse(c, codeInvalid, "not a message of MCP", nil)
-	case c.id == nil && method == methodCancelled:
-		s.cancelled(string(c.params["requestId"]))
-	case c.id == nil: // the other notifications change nothing here
-	case m["params"] != nil && c.params == nil || c.params["_meta"] != nil && c.meta == nil:
-		s.refuse(c, codeParams, "params and _meta must be objects", nil)
-	default:
+func (s *demoServer) message(text string) {
+	m, err := Parse(text)
+	var fault *ParseError
+	switch c := (&demoCall{Message: m, caps: s.caps}); {
+	case errors.As(err, &fault) && fault.Code == codeInvalid && member(text, "error") != "":
+		// an error gets no answer, whatever is wrong with it
+	case fault != nil:
+		s.refuse(fault.ID, fault.Code, fault.Reason, "")
+	case err != nil:
+		s.refuse("", codeInvalid, err.Error(), "")
+	case m.Kind == Response:
+		s.answered(m)
+	case m.Kind == Call:
 		s.call(c)
+	case m.Method == methodCancelled: // the other notifications change nothing here
+		s.cancelled(c.param("requestId"))
 	}
 }
 
-// call finds out in which era's way c is made; both may be on one connection (2026-07-28, versioning).
+// call checks c in its era's way; both may be on one connection (2026-07-28, versioning).
 func (s *demoServer) call(c *demoCall) {
-	version, caps := c.meta[demoMeta+"protocolVersion"], c.meta[demoMeta+"clientCapabilities"]
-	requested, isText := demoString(version)
-	c.modern, c.caps = version != nil || caps != nil || c.meta[demoMeta+"clientInfo"] != nil, s.caps
-	if c.modern {
-		c.caps = demoParse(caps)
+	meta, stateless := c.param("_meta"), c.Revision != ""
+	if stateless {
+		c.caps = member(meta, demoMeta+"clientCapabilities")
 	}
 	switch {
-	case s.waiting[string(c.id)] != nil:
-		s.refuse(c, codeInvalid, "a call with this id is in flight", nil)
-	case c.modern && isText && requested != statelessRevision:
-		data := demoAny{"supported": []string{statelessRevision}, "requested": version}
-		s.refuse(c, codeVersion, "Unsupported protocol version", data)
-	case c.modern && isText && c.caps != nil:
-		s.modernCall(c)
-	case !c.modern && (s.revision != "" || c.method == methodInitialize || c.method == "ping"):
-		s.legacyCall(c)
+	case c.Params != "" && c.Params[0] != '{' || meta != "" && meta[0] != '{':
+		s.refuse(c.ID, codeParams, "params and _meta must be objects", "")
+	case s.waiting[c.ID] != nil:
+		s.refuse(c.ID, codeInvalid, "a call with this id is in flight", "")
+	case stateless && c.Revision != statelessRevision:
+		data := `{"requested":` + quote(c.Revision) + `,"supported":["` + statelessRevision + `"]}`
+		s.refuse(c.ID, codeVersion, "Unsupported protocol version", data)
+	case stateless && !strings.HasPrefix(c.caps, "{"),
+		!stateless && s.revision == "" && c.Method != methodInitialize && c.Method != "ping":
+		s.refuse(c.ID, codeParams, "no initialize before, or no "+demoMeta+"protocolVersion and clientCapabilities in _meta", "")
+	case strings.HasSuffix(c.Method, "/list") && c.param("cursor") != "":
+		s.refuse(c.ID, codeParams, "unknown cursor", "") // every list here has one page
+	case c.Method == "tools/call":
+		s.callTool(c)
+	case stateless && c.Method == "server/discover":
+		s.answer(c, demoAbilities+`,"supportedVersions":["`+statelessRevision+`"]`)
+	case !stateless && c.Method == methodInitialize:
+		s.initialize(c)
+	case !stateless && c.Method == "ping":
+		s.answer(c, "")
 	default:
-		s.refuse(c, codeParams, "no initialize before, or no "+demoMeta+"protocolVersion and clientCapabilities in _meta", nil)
+		s.read(c)
 	}
 }
 
-func (s *demoServer) modernCall(c *demoCall) {
-	switch c.method {
-	case "server/discover":
-		s.answer(c, demoAny{"supportedVersions": []string{statelessRevision}, "instructions": demoReadme,
-			"capabilities": json.RawMessage(`{"prompts":{},"resources":{},"tools":{"listChanged":true}}`)})
-	case methodListen:
-		filter, agreed := demoParse(c.params["notifications"]), demoAny{}
-		if filter == nil {
-			s.refuse(c, codeParams, "no notifications", nil)
-			return
+func (s *demoServer) initialize(c *demoCall) {
+	revision, isText := unquote(c.param("protocolVersion"))
+	if !isText {
+		s.refuse(c.ID, codeParams, "no protocolVersion", "")
+		return
+	}
+	if !slices.Contains([]string{"2024-11-05", batchRevision, "2025-06-18"}, revision) {
+		revision = "2025-11-25"
+	}
+	s.revision, s.caps = revision, c.param("capabilities")
+	s.answer(c, demoAbilities+`,"protocolVersion":"`+revision+`","serverInfo":`+demoInfo)
+}
+
+// read answers the methods for what does not change.
+func (s *demoServer) read(c *demoCall) {
+	who, named := unquote(c.param("arguments", "name"))
+	switch {
+	case c.Method == "tools/list":
+		s.answer(c, `"tools":`+strings.ReplaceAll(demoTools, "\n", ""))
+	case c.Method == "prompts/list":
+		s.answer(c, `"prompts":`+demoPrompts)
+	case c.Method == "resources/list":
+		s.answer(c, `"resources":[{"uri":"demo://readme","name":"readme","mimeType":"text/plain"}]`)
+	case c.Method == "resources/templates/list":
+		s.answer(c, `"resourceTemplates":[]`)
+	case c.Method == "resources/read" && c.URI == "demo://readme":
+		s.answer(c, `"contents":[{"mimeType":"text/plain","text":"`+demoReadme+`","uri":"demo://readme"}]`)
+	case c.Method == "resources/read":
+		code := codeParams
+		if c.Revision == "" {
+			code = -32002 // until 2025-11-25
 		}
-		if c.tools = string(filter["toolsListChanged"]) == "true"; c.tools {
-			agreed["toolsListChanged"] = true
+		s.refuse(c.ID, code, "Resource not found", `{"uri":`+quote(c.URI)+`}`)
+	case c.Method == "prompts/get" && c.Name == "greet" && named:
+		text := quote("Please greet " + who + ".")
+		s.answer(c, `"messages":[{"content":{"text":`+text+`,"type":"text"},"role":"user"}]`)
+	case c.Method == "prompts/get":
+		s.refuse(c.ID, codeParams, "the only prompt is greet, with the argument name", "")
+	default:
+		s.refuse(c.ID, codeMethodNotFound, fmt.Sprintf("unknown method %.100q", c.Method), "")
+	}
+}
+
+func (s *demoServer) callTool(c *demoCall) {
+	args, text := c.param("arguments"), c.param("arguments", "text")
+	message, isText := unquote(c.param("arguments", "message"))
+	switch {
+	case args != "" && args[0] != '{':
+		s.refuse(c.ID, codeParams, "arguments must be an object", "")
+	case c.Name == "echo" && strings.HasPrefix(text, `"`):
+		s.answer(c, demoText(text)) // as written: decoding changes half a surrogate pair
+	case c.Name == "echo":
+		s.fail(c, "text must be a string")
+	case c.Name == "add":
+		x, errX := strconv.ParseFloat(member(args, "a"), 64)
+		y, errY := strconv.ParseFloat(member(args, "b"), 64)
+		sum, err := json.Marshal(x + y)
+		if errX != nil || errY != nil || err != nil {
+			s.fail(c, "a, b and their sum must be numbers of 64 bits")
+		} else {
+			s.answer(c, demoText(quote(string(sum)))+`,"structuredContent":{"sum":`+string(sum)+`}`)
 		}
+	case c.Name == "countdown":
+		s.countdown(c)
+	case c.Name == "ask":
+		s.ask(c, c.param("arguments", "question"))
+	case c.Name == "fail" && !isText:
+		s.fail(c, "message must be a string")
+	case c.Name == "fail" && member(args, "protocol") == "true":
+		s.refuse(c.ID, -32603, message, `{"tool":"fail"}`)
+	case c.Name == "fail":
+		s.fail(c, message)
+	default:
+		s.refuse(c.ID, codeParams, fmt.Sprintf("unknown tool %.100q", c.Name), "")
+	}
+}
+
+// countdown answers c in its own time, so that a cancellation can be read meanwhile.
+func (s *demoServer) countdown(c *demoCall) {
+	from, errFrom := strconv.Atoi(c.param("arguments", "from"))
+	ms, errMs := strconv.Atoi(cmp.Or(c.param("arguments", "everyMs"), "0"))
+	if errFrom != nil || errMs != nil || from < 0 || from > 10000 || ms < 0 || ms > 3600000 {
+		s.fail(c, "from must be an integer from 0 to 10000, everyMs one from 0 to 3600000")
+		return
+	}
+	if !s.wait(c) {
+		return
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	c.cancel = cancel
+	s.running.Go(func() {
+		defer cancel()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i := 1; i <= from && ctx.Err() == nil; i++ {
+			s.mu.Unlock()
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Duration(ms) * time.Millisecond):
+			}
+			s.mu.Lock()
+			if ctx.Err() == nil && c.Token != "" && (c.Token[0] == '"' || isNumber(c.Token[0])) {
+				s.notify(methodProgress, fmt.Sprintf(`"message":"%d","progress":%d,"progressToken":%s,"total":%d`,
+					from-i, i, c.Token, from))
+			}
+		}
+		if ctx.Err() == nil {
+			s.answer(c, demoText(fmt.Sprintf(`"counted down from %d"`, from)))
+		}
+	})
+}
+
+// ask sends a client of an older revision a request. From 2026-07-28 on it asks for a retry with
+// the answer; requestState, which is the question, ties that to it.
+func (s *demoServer) ask(c *demoCall, question string) {
+	modes := member(c.caps, "elicitation") // without a mode it means form mode
+	can := strings.HasPrefix(modes, "{") && (member(modes, "form") != "" || member(modes, "url") == "")
+	elicit := `"method":"elicitation/create","params":{"message":` + question + `,"requestedSchema":` + demoQuestion + `}`
+	responses, response := c.param("inputResponses"), c.param("inputResponses", "answer")
+	state := c.param("requestState")
+	result, answered := demoElicited(response)
+	switch {
+	case !strings.HasPrefix(question, `"`):
+		s.fail(c, "question must be a string")
+	case !can && c.Revision != "":
+		s.refuse(c.ID, -32021, "ask requires the elicitation capability", `{"requiredCapabilities":{"elicitation":{}}}`)
+	case !can:
+		s.fail(c, "the client did not declare the elicitation capability")
+	case c.Revision == "":
 		if s.wait(c) {
-			s.write(demoMessage{Method: "notifications/subscriptions/acknowledged",
-				Params: demoAny{"_meta": demoObject{subscriptionID: c.id}, "notifications": agreed}})
+			s.asked++
+			c.asked = fmt.Sprintf(`"ask-%d"`, s.asked)
+			s.write(`"id":` + c.asked + `,` + elicit)
 		}
+	case responses != "" && responses[0] != '{' || response != "" && !answered:
+		s.refuse(c.ID, codeParams, "inputResponses has no elicitation result", "")
+	case (answered || state != "") && canonicalID(state) != canonicalID(question):
+		s.refuse(c.ID, codeParams, "requestState does not belong to this question", "")
+	case answered:
+		s.answer(c, result)
 	default:
-		s.anyCall(c)
+		s.result(c, `"inputRequests":{"answer":{`+elicit+`}},"requestState":`+question+`,"resultType":"input_required"`)
 	}
 }
 
-func (s *demoServer) legacyCall(c *demoCall) {
-	switch c.method {
-	case methodInitialize:
-		revision, isText := demoString(c.params["protocolVersion"])
-		if !isText {
-			s.refuse(c, codeParams, "no protocolVersion", nil)
-			return
-		}
-		if !slices.Contains([]string{"2024-11-05", "2025-03-26", "2025-06-18"}, revision) {
-			revision = "2025-11-25"
-		}
-		s.revision, s.caps = revision, demoParse(c.params["capabilities"])
-		s.answer(c, demoAny{"protocolVersion": revision, "serverInfo": json.RawMessage(demoInfo), "instructions": demoReadme,
-			"capabilities": json.RawMessage(`{"logging":{},"prompts":{},"resources":{},"tools":{"listChanged":true}}`)})
-	case "ping":
-		s.answer(c, demoAny{})
-	case "logging/setLevel":
-		levels := []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
-		if level, _ := demoString(c.params["level"]); !slices.Contains(levels, level) {
-			s.refuse(c, codeParams, "unknown log level", nil)
-			return
-		}
-		s.answer(c, demoAny{})
-	default:
-		s.anyCall(c)
+// demoElicited is the tool result that says what the ElicitResult in text does.
+func demoElicited(text string) (result string, ok bool) {
+	action, _ := unquote(member(text, "action"))
+	answer, isText := unquote(member(member(text, "content"), "answer"))
+	if action == "accept" {
+		return demoText(quote("the client answered: " + answer)), isText
 	}
+	return demoText(quote("the client did not answer: " + action)), action == "decline" || action == "cancel"
 }
 
-// anyCall answers the methods that all revisions have.
-func (s *demoServer) anyCall(c *demoCall) {
-	name, _ := demoString(c.params["name"])
-	uri, _ := demoString(c.params["uri"])
-	cursor, _ := demoString(c.params["cursor"])
-	who, named := demoString(demoParse(c.params["arguments"])["name"])
-	switch {
-	case strings.HasSuffix(c.method, "/list") && cursor != "":
-		s.refuse(c, codeParams, "unknown cursor", nil) // every list here has one page
-	case c.method == "tools/list":
-		s.answer(c, demoAny{"tools": json.RawMessage(demoTools)})
-	case c.method == "prompts/list":
-		s.answer(c, demoAny{"prompts": json.RawMessage(demoPrompts)})
-	case c.method == "resources/list":
-		s.answer(c, demoAny{"resources": json.RawMessage(demoResources)})
-	case c.method == "resources/templates/list":
-		s.answer(c, demoAny{"resourceTemplates": []any{}})
-	case c.method == "resources/read" && uri == "demo://readme":
-		s.answer(c, demoAny{"contents": []any{demoAny{"uri": uri, "mimeType": "text/plain", "text": demoReadme}}})
-	case c.method == "resources/read" && !c.modern && uri != "":
-		s.refuse(c, -32002, "Resource not found", demoAny{"uri": uri})
-	case c.method == "resources/read":
-		s.refuse(c, codeParams, "Resource not found", demoAny{"uri": uri})
-	case c.method == "prompts/get" && name == "greet" && named:
-		text := demoAny{"type": "text", "text": "Please greet " + who + "."}
-		s.answer(c, demoAny{"messages": []any{demoAny{"role": "user", "content": text}}})
-	case c.method == "prompts/get":
-		s.refuse(c, codeParams, "the only prompt is greet, with the argument name", nil)
-	case c.method == "tools/call":
-		s.callTool(c, name)
-	default:
-		s.refuse(c, codeMethodNotFound, fmt.Sprintf("unknown method %.100q", c.method), nil)
+// answered takes the client's response to an elicitation request.
+func (s *demoServer) answered(m *Message) {
+	for _, c := range s.waiting {
+		if c.asked == "" || c.asked != m.ID {
+			continue
+		}
+		if result, ok := demoElicited(m.Result); ok {
+			s.answer(c, result)
+		} else {
+			s.fail(c, "the client's response is no elicitation result")
+		}
 	}
 }
 
@@ -279,102 +350,66 @@ func (s *demoServer) cancelled(id string) {
 	delete(s.waiting, id)
 	if c != nil && c.cancel != nil {
 		c.cancel()
-	}
-	if c != nil && c.asked != "" {
-		s.write(demoMessage{Method: methodCancelled, Params: demoObject{"requestId": json.RawMessage(c.asked)}})
-	}
-}
-
-// hangUp answers the calls that wait for the client, which says nothing more. Countdowns go on.
-func (s *demoServer) hangUp() {
-	for _, id := range slices.Sorted(maps.Keys(s.waiting)) {
-		switch c := s.waiting[id]; {
-		case c.asked != "":
-			s.cancelled(id)
-			s.fail(c, "the client hung up before it answered")
-		case c.cancel == nil:
-			// A subscription: "SHOULD respond to the original request with a completion result".
-			s.answer(c, demoAny{})
-		}
+	} else if c != nil {
+		s.notify(methodCancelled, `"requestId":`+c.asked)
 	}
 }
 
 // wait books c as waiting, or refuses it if too many calls are.
 func (s *demoServer) wait(c *demoCall) bool {
 	if len(s.waiting) >= demoWaiting {
-		s.refuse(c, -32603, "too many calls in flight", nil)
+		s.refuse(c.ID, -32603, "too many calls in flight", "")
 		return false
 	}
-	s.waiting[string(c.id)] = c
+	s.waiting[c.ID] = c
 	return true
 }
 
-func (s *demoServer) answer(c *demoCall, result demoAny) {
-	delete(s.waiting, string(c.id))
-	if c.modern {
-		meta := demoObject{demoMeta + "serverInfo": json.RawMessage(demoInfo)}
-		result["_meta"] = meta
-		if result["resultType"] == nil {
-			result["resultType"] = "complete"
-		}
-		switch c.method {
-		case methodListen:
-			meta[subscriptionID] = c.id
-		case "server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read":
-			result["ttlMs"], result["cacheScope"] = 3600000, "public"
+// answer answers c with these members of the result, JSON text.
+func (s *demoServer) answer(c *demoCall, members string) {
+	if c.Revision != "" {
+		members += `,"resultType":"complete"`
+		if strings.HasSuffix(c.Method, "/list") || c.Method == "server/discover" || c.Method == "resources/read" {
+			members = `"cacheScope":"public",` + members + `,"ttlMs":3600000`
 		}
 	}
-	s.write(demoMessage{ID: c.id, Result: result})
+	s.result(c, members)
+}
+
+func (s *demoServer) result(c *demoCall, members string) {
+	delete(s.waiting, c.ID)
+	if c.Revision != "" {
+		members = `"_meta":{"` + demoMeta + `serverInfo":` + demoInfo + `},` + members
+	}
+	s.write(`"id":` + c.ID + `,"result":{` + members + `}`)
 }
 
 // fail answers c with an error of the tool.
 func (s *demoServer) fail(c *demoCall, text string) {
-	result := demoText(text)
-	result["isError"] = true
-	s.answer(c, result)
+	s.answer(c, demoText(quote(text))+`,"isError":true`)
 }
 
-// refuse answers c, which does not wait, with a JSON-RPC error; nil data is left out.
-func (s *demoServer) refuse(c *demoCall, code int, message string, data any) {
-	err := demoAny{"code": code, "message": message}
-	if data != nil {
-		err["data"] = data
+// refuse answers a call that does not wait with a JSON-RPC error; an id or data of "" is left out.
+func (s *demoServer) refuse(id string, code int, message, data string) {
+	if id != "" {
+		id = `"id":` + id + `,`
 	}
-	s.write(demoMessage{ID: c.id, Error: err})
+	if data != "" {
+		data = `"data":` + data + `,`
+	}
+	s.write(fmt.Sprintf(`%s"error":{"code":%d,%s"message":%s}`, id, code, data, quote(message)))
 }
 
-// write writes m as one line. An error ends the conversation.
-func (s *demoServer) write(m demoMessage) {
-	m.Version = "2.0"
-	var line bytes.Buffer
-	e := json.NewEncoder(&line)
-	e.SetEscapeHTML(false) // ids, tokens and texts go back as they came
-	err := e.Encode(m)
-	if err == nil {
-		_, err = s.out.Write(line.Bytes())
-	}
-	if err != nil {
+func (s *demoServer) notify(method, params string) {
+	s.write(`"method":"` + method + `","params":{` + params + `}`)
+}
+
+// write writes a message, of which these are all members but jsonrpc. An error ends the conversation.
+func (s *demoServer) write(members string) {
+	if _, err := io.WriteString(s.out, `{"jsonrpc":"2.0",`+members+"}\n"); err != nil {
 		s.stop(fmt.Errorf("demo server: write: %w", err))
 	}
 }
 
-// demoParse returns nil unless text is an object.
-func demoParse(text json.RawMessage) (m demoObject) {
-	if json.Unmarshal(text, &m) != nil {
-		return nil
-	}
-	return m
-}
-
-func demoString(text json.RawMessage) (t string, ok bool) {
-	ok = len(text) > 0 && text[0] == '"' && json.Unmarshal(text, &t) == nil
-	return t, ok
-}
-
-// demoID returns nil unless text can be an id or a progress token: a string or a number.
-func demoID(text json.RawMessage) json.RawMessage {
-	if len(text) > 0 && strings.IndexByte(`"-0123456789`, text[0]) >= 0 {
-		return text
-	}
-	return nil
-}
+// demoText is a tool result of one text, given as JSON.
+func demoText(text string) string { return `"content":[{"text":` + text + `,"type":"text"}]` }

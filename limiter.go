@@ -6,12 +6,11 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"math/bits"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -21,11 +20,9 @@ import (
 )
 
 const (
-	maxBuckets   = 100_000                   // keys in a Limiter's table
-	sweepStep    = 8                         // slots looked at in one step of the sweep
-	maxCalls     = 1_000_000_000             // in a rate, per unit, and in a burst
-	maxFill      = 10 * 365 * 24 * time.Hour // in which an empty bucket must fill up
-	clockJitter  = time.Second               // callers may come out of order by this much
+	maxBuckets   = 100_000       // in a Limiter's table
+	sweepStep    = 8             // slots looked at for each new bucket
+	maxCalls     = 1_000_000_000 // in a rate, per unit, and in a burst
 	limitExample = "for example ip=100/m:20 or tools/call:search=1/m"
 )
 
@@ -33,153 +30,69 @@ const (
 type Limit struct {
 	Tier   string        // as the user wrote it, before the last '='
 	Calls  int64         // in each Period; the two have no common factor
-	Period time.Duration // more than 0
+	Period time.Duration // more than 0; Burst times Period fits in 64 bits
 	Burst  int64         // at least 1
 }
 
-// A scope says what a Limit has a bucket for.
-type scope uint8
-
-const (
-	perServer   scope = iota // one bucket for everything
-	perIP                    // one for each IPv4 address or IPv6 /64
-	perUser                  // one for each authenticated name
-	perSession               // one for each session
-	perEndpoint              // one for each method, and name or uri
-	oneEndpoint              // one, for the endpoint that the tier names
-	scopes      int   = iota
-)
-
 // ParseLimit reads TIER=RATE[:BURST]. The last '=' ends TIER, which is global, ip, user, session,
-// endpoint, METHOD or METHOD:NAME; a METHOD has a '/', or is initialize or ping, so that a misspelt
-// tier is an error. METHOD alone counts all its names together. RATE is a number with up to three
-// decimals and a unit, /s /m /h /d. BURST defaults to that number, rounded up: 100/m lets 100 calls
-// come at once, then one each 0.6 s. The same tier may be limited more than once (5/s and 100/h). The error does not repeat s.
+// endpoint, METHOD (all its names together) or METHOD:NAME. RATE is a whole number and a unit, /s /m
+// /h /d. BURST defaults to that number: 100/m lets 100 calls come at once, then one each 0.6 s. The
+// same tier may be limited more than once (5/s and 100/h). The error does not repeat s.
 func ParseLimit(s string) (Limit, error) {
-	i := strings.LastIndexByte(s, '=')
-	if i < 0 {
-		return Limit{}, fmt.Errorf("no '=' between tier and rate, %s", limitExample)
+	at := strings.LastIndexByte(s, '=')
+	rate, burst, hasBurst := strings.Cut(s[at+1:], ":")
+	number, unit, _ := strings.Cut(rate, "/")
+	units := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}
+	l := Limit{Tier: s[:max(at, 0)], Calls: callCount(number), Period: units[unit]}
+	if l.Burst = l.Calls; hasBurst {
+		l.Burst = callCount(burst)
 	}
-	l := Limit{Tier: s[:i]}
-	if _, _, _, err := l.scope(); err != nil {
-		return Limit{}, fmt.Errorf("%v, %s", err, limitExample)
-	}
-	rate, burst, given := strings.Cut(s[i+1:], ":")
-	if err := l.setRate(rate); err != nil {
-		return Limit{}, fmt.Errorf("%v, %s", err, limitExample)
-	}
-	if given {
-		n, err := strconv.ParseUint(burst, 10, 32)
-		if err != nil || n < 1 || n > maxCalls {
-			return Limit{}, fmt.Errorf("burst %q is no whole number from 1 to %d, %s", burst, maxCalls, limitExample)
-		}
-		l.Burst = int64(n)
-	}
-	if fill, ok := l.gaps(l.Burst); !ok || fill.ns > int64(maxFill) {
-		return Limit{}, fmt.Errorf("burst %d takes more than 10 years to fill at this rate, %s", l.Burst, limitExample)
-	}
-	return l, nil
-}
-
-// scope returns what l has buckets for, and the endpoint if that is one.
-func (l Limit) scope() (s scope, method, name string, err error) {
-	switch l.Tier {
-	case "":
-		return 0, "", "", errors.New("tier is empty")
-	case "global":
-		return perServer, "", "", nil
-	case "ip":
-		return perIP, "", "", nil
-	case "user":
-		return perUser, "", "", nil
-	case "session":
-		return perSession, "", "", nil
-	case "endpoint":
-		return perEndpoint, "", "", nil
-	}
-	method, name, named := strings.Cut(l.Tier, ":")
-	switch {
-	case !strings.Contains(method, "/") && method != "initialize" && method != "ping":
-		return 0, "", "", fmt.Errorf("tier %q is none of global, ip, user, session, endpoint, METHOD, METHOD:NAME", l.Tier)
-	case strings.ContainsFunc(method, unicode.IsSpace):
-		return 0, "", "", fmt.Errorf("tier %q has white space in its method", l.Tier)
-	case named && name == "":
-		return 0, "", "", fmt.Errorf("tier %q has no name after ':'", l.Tier)
-	}
-	return oneEndpoint, method, name, nil
-}
-
-// setRate sets all but the tier from NUMBER/UNIT.
-func (l *Limit) setRate(s string) error {
-	number, unit, _ := strings.Cut(s, "/")
-	switch unit {
-	case "s":
-		l.Period = time.Second
-	case "m":
-		l.Period = time.Minute
-	case "h":
-		l.Period = time.Hour
-	case "d":
-		l.Period = 24 * time.Hour
-	default:
-		return fmt.Errorf("rate %q does not end in /s, /m, /h or /d", s)
-	}
-	whole, decimals, point := strings.Cut(number, ".")
-	n, err := strconv.ParseUint(whole, 10, 32)
-	if err != nil || n > maxCalls || point && (len(decimals) < 1 || len(decimals) > 3) {
-		return fmt.Errorf("rate %q: %q is no number up to %d with at most three decimals", s, number, maxCalls)
-	}
-	l.Calls, l.Burst = int64(n), int64(n)
-	for _, c := range []byte(decimals) {
-		if c < '0' || c > '9' {
-			return fmt.Errorf("rate %q: %q is no number up to %d with at most three decimals", s, number, maxCalls)
-		}
-		l.Calls = 10*l.Calls + int64(c-'0')
-		l.Period *= 10 // at most 1000 days, in all
-	}
-	if l.Calls == 0 {
-		return fmt.Errorf("rate %q is zero, which a rule that denies says better", s)
-	}
-	if strings.Trim(decimals, "0") != "" {
-		l.Burst++
-	}
-	a, b := l.Calls, int64(l.Period)
+	a, b := max(l.Calls, 1), int64(l.Period)
 	for b != 0 {
 		a, b = b, a%b
 	}
 	l.Calls, l.Period = l.Calls/a, l.Period/time.Duration(a)
-	return nil
-}
-
-// A stamp is a time on the Limiter's clock, or a length of it: ns nanoseconds and part Calls-ths of
-// one. A whole number of nanoseconds would let 3/s drift, for its calls are 333,333,333⅓ apart.
-type stamp struct{ ns, part int64 }
-
-// later reports whether a comes after b, of the same limit.
-func (a stamp) later(b stamp) bool { return a.ns > b.ns || a.ns == b.ns && a.part > b.part }
-
-// gaps returns n times the gap between two calls, and whether that can be told at all.
-func (l Limit) gaps(n int64) (stamp, bool) {
-	hi, lo := bits.Mul64(uint64(n), uint64(l.Period))
-	if hi >= uint64(l.Calls) {
-		return stamp{}, false
+	var err error
+	switch {
+	case at < 0:
+		err = errors.New("no '=' between tier and rate")
+	case !l.validTier():
+		err = fmt.Errorf("tier %q is none of global, ip, user, session, endpoint, METHOD, METHOD:NAME", l.Tier)
+	case l.Period == 0:
+		err = fmt.Errorf("rate %q does not end in /s, /m, /h or /d", rate)
+	case l.Calls == 0:
+		err = fmt.Errorf("rate %q: %q is no whole number from 1 to %d", rate, number, maxCalls)
+	case l.Burst == 0:
+		err = fmt.Errorf("burst %q is no whole number from 1 to %d", burst, maxCalls)
+	case l.Burst > math.MaxInt64/int64(l.Period):
+		err = fmt.Errorf("burst %d is too large to count at this rate: give a smaller one after ':'", l.Burst)
+	default:
+		return l, nil
 	}
-	ns, part := bits.Div64(hi, lo, uint64(l.Calls))
-	return stamp{int64(ns), int64(part)}, ns <= 1<<62
+	return Limit{}, fmt.Errorf("%v, %s", err, limitExample)
 }
 
-// add returns a+b.
-func (l Limit) add(a, b stamp) stamp {
-	a.ns, a.part = a.ns+b.ns, a.part+b.part
-	if a.part >= l.Calls {
-		a.ns, a.part = a.ns+1, a.part-l.Calls
+// callCount returns 0 if s is no number of calls.
+func callCount(s string) int64 {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n > maxCalls {
+		return 0
 	}
-	return a
+	return int64(n)
 }
 
-// Traffic is what a message counts as. A zero field is not counted. Only tools/call, prompts/get and
-// resources/read, /subscribe and /unsubscribe are endpoints by name: with other methods a client
-// could put a new name into each call and so find a full bucket for each.
+// validTier asks for a '/' in a METHOD, or a misspelt tier would be one.
+func (l Limit) validTier() bool {
+	switch l.Tier {
+	case "global", "ip", "user", "session", "endpoint":
+		return true
+	}
+	method, name, named := strings.Cut(l.Tier, ":")
+	return (strings.Contains(method, "/") || method == methodInitialize || method == "ping") &&
+		!strings.ContainsFunc(method, unicode.IsSpace) && named == (name != "")
+}
+
+// Traffic is what a message counts as. A zero field is not counted.
 type Traffic struct {
 	IP      netip.Addr
 	User    string // authenticated name
@@ -191,110 +104,89 @@ type Traffic struct {
 // A Limiter holds the token buckets of a list of limits. The zero value, like an empty list, lets
 // everything pass. It may be used concurrently.
 //
-// Each bucket is one number: when it will be full again (the generic cell rate algorithm). A full
-// bucket needs no memory, so each call drops some of those. Refused calls leave no trace. The table
-// has at most 100,000 buckets; if more than that are in use, each new one displaces, of the next 8
-// in turn, the one soonest full. So a host attacked from everywhere still serves newcomers, and a
-// bucket is forgotten about once for every 12,500 new ones, each of which took a call that all limits
-// let pass. The buckets of global and of endpoints by name are outside the table and never displaced:
-// they are what holds then.
+// A full bucket is the same as none: each new one looks at the next 8 slots of the table in turn and
+// drops the full ones. Refused calls leave no trace. If all of 100,000 are in use, a new one displaces,
+// of those 8, the one soonest full. So a host attacked from everywhere still serves newcomers, and a
+// bucket's turn comes once in 12,500 new ones, each of which took a call that all limits let pass. The
+// buckets of global and of endpoints by name are outside the table: they are what holds then.
 type Limiter struct {
 	seed  maphash.Seed
-	uses  [scopes]bool // by some limit
-	mu    sync.Mutex   // protects following
-	tiers []tier       // only the field one of each changes
-	base  time.Time    // when the clock stood at 0
-	at    int64        // the clock at the last call, in nanoseconds
-	index map[key]int  // to slots
-	slots []slot       // in no order
-	hand  int          // the slot that the sweep comes to next
-	turn  int          // the slot whose turn to be displaced is next; apart, as refused calls move hand
-	due   []charge     // room for Take
+	mu    sync.Mutex // protects following
+	tiers []tier     // only the field one of each changes
+	base  time.Time  // of the first call
+	now   int64      // nanoseconds from base to the latest call; never goes backwards
+	index map[key]*bucket
+	slots []slot // of index, in no order
+	hand  int    // the slot whose turn is next
+	due   []slot // room for Take
 }
 
 // A tier is a limit made ready.
 type tier struct {
 	Limit
-	scope        scope
-	method, name string // for oneEndpoint
-	gap, slack   stamp  // between calls; that times Burst-1
-	one          stamp  // for perServer and oneEndpoint: when the bucket will be full
+	method, name string // of METHOD:NAME
+	one          bucket // of global, METHOD and METHOD:NAME
+}
+
+// A bucket counts in parts of a call, so that 3/s is exact: a call is Period parts, and each
+// nanosecond gives back Calls of them. The zero value is a full bucket.
+type bucket struct {
+	debt int64 // parts that were missing
+	at   int64 // at this time
+}
+
+// owed returns how many parts are missing in b now; nil is full.
+func (r *tier) owed(b *bucket, now int64) int64 {
+	if b == nil || now-b.at > b.debt/r.Calls {
+		return 0
+	}
+	return b.debt - (now-b.at)*r.Calls
 }
 
 // A key names a bucket in the table. Texts are hashed, or a client could fill the memory with them.
 type key struct {
-	tier   int
-	hi, lo uint64
+	tier int
+	who  uint64
 }
 
 type slot struct {
 	key
-	full stamp
-}
-
-// A charge is what a call costs one tier.
-type charge struct {
-	tier *tier
-	key  key
-	full *stamp // nil if the bucket is not in the table
-	from stamp  // the later of the clock and *full
+	*bucket // nil if there is none yet
 }
 
 // NewLimiter returns a Limiter with full buckets. The limits must come from [ParseLimit].
 func NewLimiter(limits []Limit) *Limiter {
-	l := &Limiter{seed: maphash.MakeSeed(), index: make(map[key]int), due: make([]charge, 0, len(limits))}
+	l := &Limiter{seed: maphash.MakeSeed(), index: make(map[key]*bucket), due: make([]slot, 0, len(limits))}
 	for _, limit := range limits {
-		r := tier{Limit: limit}
-		var err error
-		if r.scope, r.method, r.name, err = limit.scope(); err != nil {
-			panic(err)
-		}
-		r.gap, _ = limit.gaps(1)
-		r.slack, _ = limit.gaps(limit.Burst - 1)
-		l.tiers = append(l.tiers, r)
-		l.uses[r.scope] = true
+		method, name, _ := strings.Cut(limit.Tier, ":")
+		l.tiers = append(l.tiers, tier{Limit: limit, method: method, name: name})
 	}
 	return l
 }
 
 // Take charges t to all limits that apply, or to none. If some are short it returns the tier that is
 // short for longest, as the user wrote it, how long that is, and false: at now+wait the call would
-// pass, if no other came before it. A time up to 1 s before an earlier call's counts as that one's,
-// since callers race; one further back means the clock was set, and counting goes on from there.
+// pass, if no other came before it. A time before an earlier call's counts as that one's.
 func (l *Limiter) Take(now time.Time, t Traffic) (tier string, wait time.Duration, ok bool) {
 	if len(l.tiers) == 0 {
 		return "", 0, true
 	}
-	ids := l.identify(&t) // outside the lock: names may be long
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at := l.clock(now)
-	l.sweep(at)
+	if l.base.IsZero() {
+		l.base = now
+	}
+	l.now = max(l.now, int64(now.Sub(l.base)))
 	l.due = l.due[:0]
 	for i := range l.tiers {
 		r := &l.tiers[i]
-		c := charge{tier: r, from: stamp{ns: at}}
-		switch id := ids[r.scope]; {
-		case r.scope == perServer, r.scope == oneEndpoint && r.names(&t):
-			c.full = &r.one
-		case id.counts:
-			c.key = key{i, id.hi, id.lo}
-			if n, known := l.index[c.key]; known {
-				c.full = &l.slots[n].full
-			}
-		default:
+		c, counts := l.find(i, &t)
+		if !counts {
 			continue
 		}
-		if c.full != nil && c.full.later(c.from) {
-			c.from = *c.full
-		}
-		if limit := r.add(stamp{ns: at}, r.slack); c.from.later(limit) {
-			short := c.from.ns - limit.ns
-			if c.from.part > limit.part { // rounded up
-				short++
-			}
-			if time.Duration(short) > wait {
-				tier, wait = r.Tier, time.Duration(short)
+		if over := r.owed(c.bucket, l.now) - (r.Burst-1)*int64(r.Period); over > 0 {
+			if short := time.Duration((over-1)/r.Calls + 1); short > wait { // rounded up
+				tier, wait = r.Tier, short
 			}
 		}
 		l.due = append(l.due, c)
@@ -302,117 +194,78 @@ func (l *Limiter) Take(now time.Time, t Traffic) (tier string, wait time.Duratio
 	if wait > 0 {
 		return tier, wait, false
 	}
-	l.charge(at)
+	for _, c := range l.due {
+		if c.bucket == nil {
+			c.bucket = new(bucket)
+			l.insert(c)
+		}
+		r := &l.tiers[c.tier]
+		*c.bucket = bucket{r.owed(c.bucket, l.now) + int64(r.Period), l.now}
+	}
 	return "", 0, true
 }
 
-// charge charges what is due. It needs mu.
-func (l *Limiter) charge(at int64) {
-	for _, c := range l.due {
-		if c.full != nil {
-			*c.full = c.tier.add(c.from, c.tier.gap)
-		}
-	}
-	for _, c := range l.due { // last, since it moves slots
-		if c.full == nil {
-			l.insert(slot{c.key, c.tier.add(c.from, c.tier.gap)})
-		}
-	}
-}
-
-// names reports whether t is for the endpoint that r is for.
-func (r *tier) names(t *Traffic) bool {
-	return t.Method == r.method && (r.name == "" || t.Name == r.name)
-}
-
-type identity struct {
-	hi, lo uint64
-	counts bool
-}
-
-// identify returns whose buckets t is charged to, by scope.
-func (l *Limiter) identify(t *Traffic) (ids [scopes]identity) {
-	if l.uses[perIP] && t.IP.IsValid() {
+// find returns what tier i would charge t to, and whether it counts t. It needs mu.
+func (l *Limiter) find(i int, t *Traffic) (c slot, counts bool) {
+	r, id := &l.tiers[i], [2]string{}
+	switch r.Tier {
+	case "global":
+		c.bucket = &r.one
+	case "ip":
 		ip := t.IP.Unmap()
-		b := ip.As16()
-		ids[perIP] = identity{hi: binary.BigEndian.Uint64(b[:8]), counts: true}
-		if ip.Is4() { // ::ffff:a.b.c.d, which is not in ::/64 as lo is 0 there
-			ids[perIP].lo = binary.BigEndian.Uint64(b[8:])
+		if p, _ := ip.Prefix(min(ip.BitLen(), 64)); p.IsValid() {
+			c.who = maphash.Comparable(l.seed, p)
 		}
-	}
-	if l.uses[perUser] && t.User != "" {
-		ids[perUser] = identity{hi: maphash.String(l.seed, t.User), counts: true}
-	}
-	if l.uses[perSession] && t.Session != "" {
-		ids[perSession] = identity{hi: maphash.String(l.seed, t.Session), counts: true}
-	}
-	if l.uses[perEndpoint] && t.Method != "" {
-		id := identity{hi: maphash.String(l.seed, t.Method), counts: true}
-		switch t.Method {
+	case "user":
+		id[0] = t.User
+	case "session":
+		id[0] = t.Session
+	case "endpoint":
+		id[0] = t.Method
+		switch t.Method { // by a name that means nothing a client would get a full bucket for each call
 		case "tools/call", "prompts/get", "resources/read", "resources/subscribe", "resources/unsubscribe":
-			id.lo = maphash.String(l.seed, t.Name)
+			id[1] = t.Name
 		}
-		ids[perEndpoint] = id
+	default:
+		if t.Method == r.method && (r.name == "" || t.Name == r.name) {
+			c.bucket = &r.one
+		}
 	}
-	return ids
+	if id[0] != "" {
+		c.who = maphash.Comparable(l.seed, id)
+	}
+	c.tier = i
+	if c.who != 0 {
+		c.bucket = l.index[c.key]
+	}
+	return c, c.bucket != nil || c.who != 0
 }
 
-// clock sets the clock to now and returns it. It never goes back. It needs mu.
-func (l *Limiter) clock(now time.Time) int64 {
-	switch at := int64(now.Sub(l.base)); {
-	case at < l.at-int64(clockJitter):
-		l.base = now.Add(-time.Duration(l.at))
-	case at > 1<<62: // on the first call, or after 146 years: the clock starts anew before it overflows
-		for i := range l.slots {
-			l.slots[i].full.ns = max(l.slots[i].full.ns-at, -1)
-		}
-		for i := range l.tiers {
-			l.tiers[i].one.ns = max(l.tiers[i].one.ns-at, -1)
-		}
-		l.base, l.at = now, 0
-	case at > l.at:
-		l.at = at
-	}
-	return l.at
-}
-
-// sweep drops the full buckets among the next few. It needs mu.
-func (l *Limiter) sweep(at int64) {
-	for range min(sweepStep, len(l.slots)) {
-		if l.hand >= len(l.slots) {
-			l.hand = 0
-		}
-		if l.slots[l.hand].full.later(stamp{ns: at}) {
-			l.hand++
-			continue
-		}
-		last := len(l.slots) - 1
-		delete(l.index, l.slots[l.hand].key)
-		if l.hand != last {
-			l.slots[l.hand] = l.slots[last]
-			l.index[l.slots[l.hand].key] = l.hand
-		}
-		l.slots = l.slots[:last]
-	}
-}
-
-// insert puts s into the table, in place of another if there is no room. It needs mu.
+// insert puts s into the table. It drops the full buckets among the next few, or displaces the one
+// soonest full if there is no room. It needs mu.
 func (l *Limiter) insert(s slot) {
-	if len(l.slots) < maxBuckets {
-		l.index[s.key] = len(l.slots)
-		l.slots = append(l.slots, s)
-		return
-	}
-	soonest := l.turn
-	for range sweepStep {
-		if l.slots[l.turn].full.ns < l.slots[soonest].full.ns {
-			soonest = l.turn
+	soonest, least := 0, int64(math.MaxInt64)
+	for n := 0; n < min(sweepStep, len(l.slots)); n++ {
+		l.hand %= len(l.slots)
+		next, last := &l.slots[l.hand], len(l.slots)-1
+		r := &l.tiers[next.tier]
+		if owed := r.owed(next.bucket, l.now); owed == 0 {
+			delete(l.index, next.key)
+			*next, l.slots = l.slots[last], l.slots[:last]
+		} else {
+			if left := owed / r.Calls; left < least {
+				soonest, least = l.hand, left
+			}
+			l.hand++
 		}
-		l.turn = (l.turn + 1) % maxBuckets
 	}
-	delete(l.index, l.slots[soonest].key)
-	l.slots[soonest] = s
-	l.index[s.key] = soonest
+	if len(l.slots) < maxBuckets {
+		l.slots = append(l.slots, s)
+	} else {
+		delete(l.index, l.slots[soonest].key)
+		l.slots[soonest] = s
+	}
+	l.index[s.key] = s.bucket
 }
 
 // limitInterceptor refuses calls and notifications to the server that are over a limit, with this

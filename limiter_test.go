@@ -47,15 +47,13 @@ func TestParseLimit(t *testing.T) {
 		{"ip=100/m:20", Limit{"ip", 1, 600 * time.Millisecond, 20}},
 		{"ip=100/m", Limit{"ip", 1, 600 * time.Millisecond, 100}},
 		{"user=7/s", Limit{"user", 7, time.Second, 7}},
-		{"session=0.5/s", Limit{"session", 1, 2 * time.Second, 1}},
-		{"endpoint=2.5/s", Limit{"endpoint", 1, 400 * time.Millisecond, 3}},
-		{"endpoint=2.000/s", Limit{"endpoint", 1, 500 * time.Millisecond, 2}},
-		{"tools/list=0.001/d", Limit{"tools/list", 1, 1000 * day, 1}},
+		{"session=30/m", Limit{"session", 1, 2 * time.Second, 30}},
+		{"tools/list=7/d:1", Limit{"tools/list", 7, day, 1}},
+		{"initialize=999999999/h:9", Limit{"initialize", 111111111, 400 * time.Second, 9}},
 		{"tools/call:search=1/m", Limit{"tools/call:search", 1, time.Minute, 1}},
 		{"tools/call:a=b c=1/m:3", Limit{"tools/call:a=b c", 1, time.Minute, 3}},
 		{"resources/read:file:///x?a=1=1/h", Limit{"resources/read:file:///x?a=1", 1, time.Hour, 1}},
 		{"ping=1000000000/s:1000000000", Limit{"ping", 1, 1, 1000000000}},
-		{"initialize=1000000000.999/s", Limit{"initialize", 1000000000999, 1000 * time.Second, 1000000001}},
 	} {
 		if got, err := ParseLimit(c.in); err != nil || got != c.want {
 			t.Errorf("ParseLimit(%q): got %+v, %v, want %+v", c.in, got, err, c.want)
@@ -65,19 +63,15 @@ func TestParseLimit(t *testing.T) {
 
 func TestParseLimitErrors(t *testing.T) {
 	for want, ins := range map[string][]string{
-		"no '='":                    {"", "global"},
-		"tier is empty":             {"=1/s"},
-		"is none of":                {"usr=1/s", "Global=1/s", "global =1/s", "global:x=1/s"},
-		"white space":               {"tools/list =1/s"},
-		"no name after ':'":         {"tools/call:=1/s"},
-		`rate "b" does not end in`:  {"tools/call:a=b"},
-		"does not end in":           {"ip=", "ip=5", "ip=5/w", "ip=5/s/m", "ip=5/S"},
-		`"" is no number`:           {"ip=/s"},
-		"is no number up to":        {"ip= 5/s", "ip=-1/s", "ip=.5/s", "ip=5./s", "ip=1.2345/s", "ip=1.+1/s", "ip=1e3/s", "ip=1000000001/s", "ip=99999999999999/s"},
-		"is zero":                   {"ip=0/s", "ip=0.000/s"},
-		`burst "" is no whole`:      {"ip=5/s:"},
-		"is no whole number from 1": {"ip=5/s:0", "ip=5/s:1.5", "ip=5/s:1000000001", "ip=5/s:99999999999"},
-		"more than 10 years":        {"ip=1/d:4000", "ip=0.001/d:1000000000"},
+		"no '='":                         {"", "global"},
+		"is none of":                     {"=1/s", "usr=1/s", "Global=1/s", "global =1/s", "global:x=1/s", "tools/list =1/s", "tools/call:=1/s"},
+		`rate "b" does not end in`:       {"tools/call:a=b"},
+		"does not end in":                {"ip=", "ip=5", "ip=5/w", "ip=5/s/m", "ip=5/S"},
+		`rate "/s": "" is no whole`:      {"ip=/s"},
+		"is no whole number from 1 to 1": {"ip= 5/s", "ip=-1/s", "ip=.5/s", "ip=5./s", "ip=0.5/s", "ip=+1/s", "ip=1e3/s", "ip=0/s", "ip=1000000001/s", "ip=99999999999999999999/s"},
+		`burst "" is no whole`:           {"ip=5/s:"},
+		"is no whole number from 1":      {"ip=5/s:0", "ip=5/s:1.5", "ip=5/s:1000000001", "ip=5/s:99999999999"},
+		"too large to count":             {"ip=1/d:106752", "ip=123457/d"},
 	} {
 		for _, in := range ins {
 			_, err := ParseLimit(in)
@@ -102,12 +96,10 @@ type limiterScript struct {
 }
 
 func (c limiterScript) run(t *testing.T) {
-	for _, epoch := range []time.Time{limiterEpoch(), {}} {
-		l := limiterOf(t, strings.Fields(c.limits)...)
-		for i, p := range c.steps {
-			if tier, wait, ok := l.Take(epoch.Add(p.at), p.t); tier != p.tier || wait != p.wait || ok != p.ok {
-				t.Errorf("%s from %v: step %d: got %q, %v, %v, want %q, %v, %v", c.name, epoch, i, tier, wait, ok, p.tier, p.wait, p.ok)
-			}
+	l := limiterOf(t, strings.Fields(c.limits)...)
+	for i, p := range c.steps {
+		if tier, wait, ok := l.Take(limiterEpoch().Add(p.at), p.t); tier != p.tier || wait != p.wait || ok != p.ok {
+			t.Errorf("%s: step %d: got %q, %v, %v, want %q, %v, %v", c.name, i, tier, wait, ok, p.tier, p.wait, p.ok)
 		}
 	}
 }
@@ -128,12 +120,8 @@ func TestTakeRates(t *testing.T) {
 		{"callers that race", "global=1/s", []limiterStep{
 			{10 * s, Traffic{}, yes, "", 0}, {9500 * ms, Traffic{}, no, "global", s}, {10900 * ms, Traffic{}, no, "global", 100 * ms},
 			{10 * s, Traffic{}, no, "global", 100 * ms}, {11 * s, Traffic{}, yes, "", 0}}},
-		{"the clock set back, then on", "global=1/s", []limiterStep{
-			{10000 * s, Traffic{}, yes, "", 0}, {5 * s, Traffic{}, no, "global", s}, {6 * s, Traffic{}, yes, "", 0},
-			{6 * s, Traffic{}, no, "global", s}, {-50000 * s, Traffic{}, no, "global", s}, {-49999 * s, Traffic{}, yes, "", 0}}},
 		{"centuries", "user=1/d global=1/d:2", []limiterStep{
-			{0, user("a"), yes, "", 0}, {1<<63 - 1, user("a"), yes, "", 0}, {1<<63 - 1, user("a"), no, "user", 24 * time.Hour},
-			{-1 << 63, user("a"), no, "user", 24 * time.Hour}, {0, user("a"), yes, "", 0}}},
+			{0, user("a"), yes, "", 0}, {1<<63 - 1, user("a"), yes, "", 0}, {1<<63 - 1, user("a"), no, "user", 24 * time.Hour}}},
 	} {
 		c.run(t)
 	}
@@ -212,8 +200,8 @@ func (m *limiterModel) take() time.Duration {
 
 func TestTakeIsExact(t *testing.T) {
 	for _, s := range []string{
-		"global=1/h", "global=100000/s", "global=100000/s:1", "global=7/s", "global=7/s:1000", "global=3/m:2", "global=0.3/d",
-		"global=999.999/s:5", "global=1000000000/s:3", "global=1000000000.999/s:1", "global=0.001/d", "global=1/d:3650",
+		"global=1/h", "global=100000/s", "global=100000/s:1", "global=7/s", "global=7/s:1000", "global=3/m:2", "global=3/d",
+		"global=999999/h:5", "global=1000000000/s:3", "global=999999937/s:1", "global=1/d", "global=1/d:3650", "global=86399/d:106751",
 	} {
 		limit, err := ParseLimit(s)
 		if err != nil {
@@ -285,8 +273,8 @@ func limiterCheck(t *testing.T, l *Limiter) {
 		t.Fatalf("table: got %d keys, %d slots, want as many of each, at most %d", len(l.index), len(l.slots), maxBuckets)
 	}
 	for i, s := range l.slots {
-		if n, ok := l.index[s.key]; !ok || n != i {
-			t.Fatalf("index of slot %d: got %d, %v", i, n, ok)
+		if b := l.index[s.key]; b == nil || b != s.bucket {
+			t.Fatalf("index of slot %d: got %p, want %p", i, b, s.bucket)
 		}
 	}
 }
@@ -308,13 +296,13 @@ func TestTableIsBounded(t *testing.T) {
 	if _, _, ok := l.Take(now, Traffic{}); ok {
 		t.Error("global after a million calls: got let through, want a refusal")
 	}
-	now = now.Add(time.Hour) // all are full again
-	for range maxBuckets/sweepStep + 1 {
-		l.Take(now, Traffic{IP: limiterAddr(1)})
+	now = now.Add(time.Hour)                    // all are full again
+	for i := range 2 * maxBuckets / sweepStep { // each drops up to 8
+		l.Take(now, Traffic{IP: limiterAddr(2_000_000 + i)})
 	}
 	limiterCheck(t, l)
-	if len(l.slots) != 1 {
-		t.Errorf("table after an hour: got %d buckets, want 1", len(l.slots))
+	if want := 2 * maxBuckets / sweepStep; len(l.slots) != want {
+		t.Errorf("table after an hour: got %d buckets, want the %d in use", len(l.slots), want)
 	}
 }
 
@@ -338,8 +326,9 @@ func TestDisplacement(t *testing.T) {
 		l.Take(now.Add(time.Duration(i)), Traffic{IP: limiterAddr(i)})
 	}
 	now = now.Add(maxBuckets)
-	for range 2 * maxBuckets / sweepStep { // each refusal moves the sweep
-		l.Take(now, Traffic{IP: limiterAddr(16)})
+	l.hand = 0
+	for range 2 * maxBuckets / sweepStep {
+		l.Take(now, Traffic{IP: limiterAddr(16)}) // is refused
 	}
 	for i, c := range []struct {
 		addr int
@@ -391,7 +380,7 @@ func TestTakeAllocates(t *testing.T) {
 }
 
 func FuzzParseLimit(f *testing.F) {
-	for _, s := range []string{"global=1000/s:200", "ip=0.5/m", "tools/call:a=b=1/h", "resources/read:file:///x=3.25/d:7", "=", "ping=1/s:"} {
+	for _, s := range []string{"global=1000/s:200", "ip=50/m", "tools/call:a=b=1/h", "resources/read:file:///x=325/d:7", "=", "ping=1/s:"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
