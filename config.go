@@ -4,29 +4,33 @@
 package main
 
 import (
-	"cmp"
+	"bytes"
 	"crypto/x509"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
-// A Config is what the user asked for, checked and with defaults filled in. Nothing that is given
-// one looks at flags, environment or configuration file any more. It is not changed after
-// [ParseConfig] has returned it, and so may be read concurrently. The settings a mode does not
-// take have their defaults.
+// A Config is what the user asked for, checked and with defaults filled in. It is not changed after
+// [ParseConfig] has returned it. The settings a mode does not take have their defaults.
 type Config struct {
 	Mode string   // a name from [modes]
 	Args []string // the words beside the flags, as many as the mode takes
 
 	Stdio []string // the server's command and its arguments, for no shell; nil if the server is another
-	URL   *url.URL // http or https, with a host, without user and fragment; nil if the server is another
+	URL   *url.URL // http or https, with a host, without user; nil if the server is another
 	Demo  bool     // the server is the one built in
 
 	Headers     http.Header    // sent to the server with each HTTP request; holds secrets; not nil
@@ -35,7 +39,7 @@ type Config struct {
 
 	Listen         string         // HOST:PORT to serve HTTP at; "" means the client is on stdin and stdout
 	AllowHosts     []string       // NAME or NAME:PORT in lower case, beside the loopback names
-	AllowOrigins   []string       // as browsers write them: lower case, no default port, beside the loopback names
+	AllowOrigins   []string       // as browsers write them: lower case, no default port; beside loopback
 	AuthTokens     string         // file of users and their tokens' hashes; "" means that anyone is served
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts; masked, IPv4 never in its IPv6 form
 
@@ -67,12 +71,8 @@ func defaultConfig() *Config {
 
 // Exposed reports whether c serves other machines than its own, and anyone there.
 func (c *Config) Exposed() bool {
-	if c.Listen == "" || c.AuthTokens != "" || len(c.AllowHosts) > 0 {
-		return false
-	}
 	host, _, _ := net.SplitHostPort(c.Listen)
-	addr, err := netip.ParseAddr(host)
-	return !(err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(host, "localhost"))
+	return c.Listen != "" && c.AuthTokens == "" && len(c.AllowHosts) == 0 && !isLoopback(host)
 }
 
 // A HelpRequest is the error for a user who asked for help or for the version: Text is what to
@@ -85,102 +85,212 @@ func (h *HelpRequest) Error() string { return h.Text }
 // with its place first. No problem contains the value of a header or a URL.
 type UsageError struct {
 	Problems []string
-	Hint     string // where to read more; without newline at the end
+	Hint     string // where to read more
 }
 
-// Error returns a line for each problem, and the hint.
-func (e *UsageError) Error() string {
-	return strings.Join(e.Problems, "\n") + "\n" + e.Hint
-}
+func (e *UsageError) Error() string { return strings.Join(e.Problems, "\n") + "\n" + e.Hint }
 
-// A given is one setting at one of its sources.
+// A given is what one source has of a setting.
 type given struct {
-	setting
-	where  string   // the flag, variable, or place in the file
-	values []string // one, or several where the setting is repeatable
+	where  string // the flag, the variable, or the place in the file
+	values []string
 }
 
 // A configParser collects the settings of all sources and what is wrong with them.
 type configParser struct {
-	table    []setting
-	problems []string
-	help     bool
-	version  bool
-	// secret is set once a word of the command line may be part of a header's value, as in
-	// `-header Authorization: Bearer x` without quotes. No word is shown from then on.
-	secret bool
-	from   map[string]string // name of a setting → where the value that counts comes from
+	env          func(string) (string, bool)
+	table, spare map[string]setting // for the Config to be returned, and for values that are only checked
+	line, file   map[string]given   // what command line and file have, by name of the setting
+	from         map[string]string  // name of a setting → where the value that counts comes from
+	problems     []string
+	asked        string // -h, -help or -version, without the dash, if the user asked for that
+	// doubt is set once a word of the command line may be part of a header's value, as in
+	// `-heder Authorization: Bearer x` without quotes. No unknown word is shown from then on.
+	doubt bool
 }
 
 // ParseConfig reads args (without the program's name), then the environment through env, then the
 // file that -config names. For each setting the first of them that has it wins, for repeatable ones
 // with all its values; the others are checked all the same. A variable that is empty counts as not
 // set. On the command line a setting that the mode does not take is refused; in environment and file
-// it is ignored, so that they can serve several modes. Files that settings name are read here, but
-// for the users' tokens, which may change later. The error is a *[HelpRequest] or a *[UsageError].
+// it is ignored, so that they can serve several modes. The error is a *[HelpRequest] or a *[UsageError].
 func ParseConfig(args []string, env func(string) (string, bool)) (*Config, error) {
-	p := &configParser{table: settings(env), from: map[string]string{}}
-	line, words := p.commandLine(args)
-	vars := p.environment(env)
-	name, words := p.modeName(valuesOf("mode", line), words, len(args) > 0 && !isFlag(args[0]))
-	if p.version {
+	c := defaultConfig()
+	p := &configParser{
+		env: env, table: settings(c, env), spare: settings(defaultConfig(), env),
+		line: map[string]given{}, file: map[string]given{}, from: map[string]string{},
+	}
+	c.Args = p.readArgs(args)
+	m := findMode(p.first("mode"))
+	switch p.asked {
+	case "h", "help":
+		return nil, &HelpRequest{usage(m)}
+	case "version":
 		return nil, &HelpRequest{versionText()}
 	}
-	if p.help {
-		return nil, &HelpRequest{usage(name)}
+	if name := p.first("config"); name != "" && (m == nil || m.takes("common")) {
+		if data, err := readFile(name); err == nil { // else apply tells
+			p.readFile(name, data)
+		}
+		m = findMode(p.first("mode"))
 	}
-	if name == "" {
-		name = cmp.Or(valuesOf("mode", vars)...)
+	p.apply(m)
+	if m != nil {
+		p.check(c, m)
+	} else if p.from["mode"] == "" {
+		p.problem("-mode: want %s", modeNames)
 	}
-	c, m := defaultConfig(), findMode(name)
-	var file []given
-	above := slices.Concat(line, vars)
-	i := slices.IndexFunc(above, func(g given) bool { return g.name == "config" })
-	if i >= 0 && (m == nil || m.takes("common")) {
-		file = p.file(above[i])
-	}
-	if name == "" {
-		name = cmp.Or(valuesOf("mode", file)...)
-		m = findMode(name)
-	}
-	c.Mode, c.Args = name, words
-	p.apply(c, m, line, true)
-	p.apply(c, m, vars, false)
-	p.apply(c, m, file, false)
-	p.check(c, m)
-	if len(p.problems) == 0 {
+	if p.problems == nil {
 		return c, nil
 	}
-	e := &UsageError{Problems: p.problems, Hint: "see: mcpproxy help"}
+	e := &UsageError{p.problems, strings.TrimSpace("see: mcpproxy help " + p.first("mode"))}
 	if len(args) == 0 && m == nil {
-		e.Hint = strings.TrimSuffix(usageGeneral, "\n")
-	} else if m != nil {
-		e.Hint += " " + m.name
+		e.Hint = strings.TrimSpace(usageGeneral)
 	}
 	return nil, e
 }
 
-// apply sets in c what m takes of from, whose settings come after those applied before. A nil m
-// takes all. Where loud, what m does not take is a problem.
-func (p *configParser) apply(c *Config, m *mode, from []given, loud bool) {
-	for _, g := range from {
-		if m != nil && !m.takes(g.group) {
-			if loud {
-				p.problem("%s: -mode=%s does not take it", g.where, m.name)
-			}
+func (p *configParser) problem(format string, args ...any) {
+	p.problems = append(p.problems, fmt.Sprintf(format, args...))
+}
+
+// sources returns what command line, environment and file have of the setting called name, as far as
+// they are read. In a variable, a repeatable setting has a value a line.
+func (p *configParser) sources(name string) []given {
+	variable := given{where: "MCPPROXY_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
+	if v, _ := p.env(variable.where); v != "" && p.table[name].kind&repeated != 0 {
+		variable.values = strings.Split(strings.TrimSuffix(v, "\n"), "\n")
+	} else if v != "" {
+		variable.values = []string{v}
+	}
+	return []given{p.line[name], variable, p.file[name]}
+}
+
+// first returns the first value of the setting called name, or "".
+func (p *configParser) first(name string) string {
+	all := p.sources(name)
+	return slices.Concat(all[0].values, all[1].values, all[2].values, []string{""})[0]
+}
+
+// isFlag reports whether word looks like a flag.
+func isFlag(word string) bool { return len(word) > 1 && word[0] == '-' }
+
+// readArgs reads the command line and returns the words that belong to no flag.
+func (p *configParser) readArgs(args []string) (words []string) {
+	if len(args) > 0 && args[0] == "help" {
+		args = append([]string{"-h"}, args[1:]...)
+	}
+	for len(args) > 0 {
+		word := args[0]
+		args = args[1:]
+		if !isFlag(word) && p.line["mode"].values == nil && (!p.doubt || findMode(word) != nil) {
+			word = "-mode=" + word // the first bare word means the same
+		}
+		if !isFlag(word) {
+			words = append(words, word)
 			continue
 		}
-		to := c
-		if p.from[g.name] != "" {
-			to = defaultConfig() // overruled, and only checked
-		} else {
-			p.from[g.name] = g.where
+		name, value, has := strings.Cut(strings.TrimPrefix(word[1:], "-"), "=")
+		if name == "h" || name == "help" || name == "version" {
+			p.asked = name
+			continue
 		}
-		for _, v := range g.values {
-			if err := g.set(to, v); err != nil && g.secret {
-				p.problem("%s: %v", g.where, err)
-			} else if err != nil {
-				p.problem("%s %q: %v", g.where, v, err)
+		s, known := p.table[name]
+		if !has && known && s.arg == "" {
+			value, has = "true", true
+		} else if !has && len(args) > 0 && !isFlag(args[0]) {
+			value, has, args = args[0], true, args[1:]
+		}
+		values := append(p.line[name].values, value)
+		switch {
+		case !known && (p.doubt || !isToken(name)):
+			p.problem("unknown flag, not shown here: it may be part of a header's value")
+		case !known:
+			p.problem("-%s: unknown flag", name)
+		case !has:
+			p.problem("-%s: a value is missing: -%[1]s %s", name, s.arg)
+		case name == "stdio": // all the rest is the command's
+			values, args = append(values, args...), nil
+			fallthrough
+		default:
+			p.line[name] = given{"-" + name, values}
+		}
+		p.doubt = p.doubt || (!known || name == "header") && !strings.Contains(value, " ")
+	}
+	return words
+}
+
+// readFile reads data, the text of the file called path: a JSON object with the names of flags as keys.
+func (p *configParser) readFile(path string, data []byte) {
+	line := func(offset int64) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
+	var object map[string]any
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(data, &object); errors.As(err, &syntax) {
+		p.problem("%s:%d: %v", path, line(syntax.Offset), err)
+		return
+	}
+	if object == nil || !utf8.Valid(data) {
+		p.problem("%s: want a JSON object in UTF-8 whose keys are the names of flags", path)
+		return
+	}
+	d := json.NewDecoder(bytes.NewReader(data)) // does not fail: data is valid JSON
+	d.UseNumber()
+	for d.Token(); d.More(); {
+		key, _ := d.Token()
+		name := key.(string)
+		g := given{where: fmt.Sprintf("%s:%d: %s", path, line(d.InputOffset()), name)}
+		var value any
+		d.Decode(&value)
+		list, ok := value.([]any)
+		if !ok {
+			list = []any{value}
+		}
+		for _, v := range list {
+			switch v.(type) {
+			case string, json.Number, bool:
+				g.values = append(g.values, fmt.Sprint(v))
+			default:
+				p.problem("%s: want a string, a number, true or false", g.where)
+			}
+		}
+		switch _, known := p.table[name]; {
+		case !known || name == "config":
+			p.problem("%s: unknown field", g.where)
+		case p.file[name].where != "":
+			p.problem("%s: occurs twice", g.where)
+		default:
+			p.file[name] = g
+		}
+	}
+}
+
+// apply sets what m takes of all sources. A nil m takes all.
+func (p *configParser) apply(m *mode) {
+	for _, name := range slices.Sorted(maps.Keys(p.table)) {
+		for i, g := range p.sources(name) {
+			s := p.table[name]
+			taken := m == nil || m.takes(s.group)
+			if !taken && i == 0 && g.values != nil {
+				p.problem("%s: -mode=%s does not take it", g.where, m.name)
+			}
+			if !taken || g.values == nil {
+				continue
+			}
+			if len(g.values) > 1 && s.kind&repeated == 0 {
+				p.problem("%s: given more than once", g.where)
+				g.values = g.values[:1]
+			}
+			if p.from[name] == "" {
+				p.from[name] = g.where
+			} else {
+				s = p.spare[name]
+			}
+			for _, v := range g.values {
+				if err := s.set(v); err != nil && s.kind&secret != 0 {
+					p.problem("%s: %v", g.where, err)
+				} else if err != nil {
+					p.problem("%s %q: %v", g.where, v, err)
+				}
 			}
 		}
 	}
@@ -188,210 +298,52 @@ func (p *configParser) apply(c *Config, m *mode, from []given, loud bool) {
 
 // check finds what is wrong with c as a whole.
 func (p *configParser) check(c *Config, m *mode) {
-	if m == nil {
-		if c.Mode == "" {
-			p.problem("no mode: say -mode=%s", strings.Join(modeNames(), ", -mode="))
-		}
-		return
-	}
-	if !c.Demo {
-		delete(p.from, "demo")
-	}
-	if !c.LimitReport {
-		delete(p.from, "limit-report")
-	}
 	switch want := len(strings.Fields(m.words)); {
 	case len(c.Args) < want:
 		p.problem("a word is missing: mcpproxy -mode=%s %s", m.name, m.words)
-	case len(c.Args) > want && p.secret:
-		p.problem("a word belongs to no flag, not shown here: it may be part of a header's value; those with spaces need quotes")
+	case len(c.Args) > want && p.doubt:
+		p.problem("a word belongs to no flag, not shown here: it may be part of a header's value; " +
+			"those with spaces need quotes")
 	case len(c.Args) > want:
-		p.problem("%q belongs to no flag; values with spaces need quotes, and a command stands after -stdio", c.Args[want])
+		p.problem("%q belongs to no flag; values with spaces need quotes, and a command stands after -stdio",
+			c.Args[want])
 	}
-	if m.takes("server") {
-		var servers []string
-		for _, name := range []string{"stdio", "url", "demo"} {
-			if p.from[name] != "" {
-				servers = append(servers, p.from[name])
-			}
-		}
-		switch len(servers) {
-		case 0:
-			p.problem("-mode=%s: no server: want one of -stdio CMD, -url URL, -demo", m.name)
-		case 1:
-		default:
-			p.problem("%s: more than one server; want one", strings.Join(servers, " and "))
+	var servers []string
+	for _, name := range []string{"stdio", "url", "demo"} {
+		if p.from[name] != "" && (name != "demo" || c.Demo) {
+			servers = append(servers, p.from[name])
 		}
 	}
-	for _, s := range p.table {
-		for _, other := range strings.Fields(s.needs) {
-			if p.from[s.name] != "" && p.from[other] == "" {
-				p.problem("%s: means nothing without -%s", p.from[s.name], other)
+	if m.takes("server") && len(servers) == 0 {
+		p.problem("-mode=%s: no server: want one of -stdio CMD, -url URL, -demo", m.name)
+	} else if len(servers) > 1 {
+		p.problem("%s: more than one server; want one", strings.Join(servers, " and "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.from)) {
+		for _, other := range strings.Fields(p.table[name].needs) {
+			if p.from[other] == "" {
+				p.problem("%s: means nothing without -%s", p.from[name], other)
 			}
 		}
 	}
-	if c.CAs != nil && c.URL != nil && c.URL.Scheme != "https" {
-		p.problem("%s: means nothing without https in -url", p.from["ca"])
-	}
-	for _, name := range c.PassHeaders {
-		if c.Headers[name] != nil {
-			p.problem("%s %q: also in %s; want one of them", p.from["pass-header"], name, p.from["header"])
-		}
-		if name == "Authorization" && c.AuthTokens != "" {
-			p.problem("%s %q: with %s the server would be given the proxy's tokens", p.from["pass-header"], name, p.from["auth-tokens"])
-		}
+	if c.AuthTokens != "" && slices.Contains(c.PassHeaders, "Authorization") {
+		p.problem("%s: with Authorization the server would be given the proxy's tokens", p.from["pass-header"])
 	}
 }
 
-func (p *configParser) problem(format string, args ...any) {
-	p.problems = append(p.problems, fmt.Sprintf(format, args...))
-}
+// maxConfig bounds the files that settings name, in bytes.
+const maxConfig = 1 << 20
 
-// find returns the setting called name, or nil.
-func (p *configParser) find(name string) *setting {
-	if i := slices.IndexFunc(p.table, func(s setting) bool { return s.name == name }); i >= 0 {
-		return &p.table[i]
+// readFile returns what the file at path holds, if that is not more than maxConfig.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-// guess returns a question with the setting that name may be a misspelling of, or "".
-func (p *configParser) guess(name, dash string) string {
-	var names []string
-	for _, s := range p.table {
-		names = append(names, s.name)
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(data) > maxConfig {
+		err = fmt.Errorf("%s: more than %d bytes", path, maxConfig)
 	}
-	if n := nearest(name, names); n != "" {
-		return " (did you mean " + dash + n + "?)"
-	}
-	return ""
-}
-
-// isFlag reports whether word looks like a flag.
-func isFlag(word string) bool { return len(word) > 1 && word[0] == '-' }
-
-// commandLine returns the flags in args, and the words that belong to none.
-func (p *configParser) commandLine(args []string) (line []given, words []string) {
-	for len(args) > 0 {
-		word := args[0]
-		args = args[1:]
-		if !isFlag(word) {
-			words = append(words, word)
-			continue
-		}
-		name, value, assigned := strings.Cut(strings.TrimPrefix(word[1:], "-"), "=")
-		switch name {
-		case "h", "help":
-			p.help = true
-			continue
-		case "version":
-			p.version = true
-			continue
-		}
-		s := p.find(name)
-		if s == nil {
-			if guess := p.guess(name, "-"); guess != "" || !p.secret && isToken(name) {
-				p.problem("-%s: unknown flag%s", name, guess)
-			} else {
-				p.problem("unknown flag, not shown here: it may be part of a header's value")
-			}
-			p.secret = true // the name may be a misspelling of header
-			if !assigned && len(args) > 0 && !isFlag(args[0]) {
-				args = args[1:] // most likely its value
-			}
-			continue
-		}
-		p.secret = p.secret || s.secret
-		switch {
-		case assigned:
-		case s.arg == "":
-			value = "true"
-		case len(args) == 0:
-			p.problem("-%s: a value is missing: -%[1]s %s", name, s.arg)
-			continue
-		case p.known(args[0]):
-			p.problem("-%s: a value is missing before %s: -%[1]s %[3]s", name, args[0], s.arg)
-			continue
-		default:
-			value, args = args[0], args[1:]
-		}
-		values := []string{value}
-		if s.name == "stdio" { // all the rest is the command's
-			values, args = append(values, args...), nil
-		}
-		line = p.add(line, given{*s, "-" + name, values})
-	}
-	return line, words
-}
-
-// known reports whether word is a flag of ours, without a value to it.
-func (p *configParser) known(word string) bool {
-	if !isFlag(word) {
-		return false
-	}
-	name := strings.TrimPrefix(word[1:], "-")
-	return name == "h" || name == "help" || name == "version" || p.find(name) != nil
-}
-
-// add appends g to line, or its values to those that the same flag has had before.
-func (p *configParser) add(line []given, g given) []given {
-	i := slices.IndexFunc(line, func(h given) bool { return h.name == g.name })
-	switch {
-	case i < 0:
-		return append(line, g)
-	case g.repeat || g.name == "mode":
-		line[i].values = append(line[i].values, g.values...)
-	default:
-		p.problem("%s: given more than once", g.where)
-	}
-	return line
-}
-
-// environment returns the settings that have a variable.
-func (p *configParser) environment(env func(string) (string, bool)) (vars []given) {
-	for _, s := range p.table {
-		name := "MCPPROXY_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
-		v, _ := env(name)
-		switch {
-		case v == "":
-		case s.repeat:
-			vars = append(vars, given{s, name, strings.Split(strings.TrimSuffix(v, "\n"), "\n")})
-		default:
-			vars = append(vars, given{s, name, []string{v}})
-		}
-	}
-	return vars
-}
-
-// modeName returns the mode that the command line asks for, "" if none, and words without the word
-// for it. That is the first argument if it is no flag, as first says, or else the first of words if
-// it is a mode's name and the mode in names, the values of -mode, takes no words.
-func (p *configParser) modeName(names, words []string, first bool) (string, []string) {
-	if first && words[0] == "help" {
-		p.help, words = true, words[1:]
-		first = len(words) > 0
-	}
-	m := findMode(cmp.Or(names...))
-	if first || len(words) > 0 && findMode(words[0]) != nil && (m == nil || m.words == "") {
-		if err := modeError(words[0]); err != nil {
-			p.problem("%q: %v", words[0], err)
-		}
-		names, words = append(names, words[0]), words[1:]
-	}
-	for _, n := range names {
-		if n != names[0] {
-			p.problem("-mode: both %q and %q are given; one run has one mode", names[0], n)
-		}
-	}
-	return cmp.Or(names...), words
-}
-
-// valuesOf returns the values of the setting called name in from.
-func valuesOf(name string, from []given) []string {
-	for _, g := range from {
-		if g.name == name {
-			return slices.Clone(g.values)
-		}
-	}
-	return nil
+	return data, err
 }

@@ -92,6 +92,7 @@ func checkConfigs(t *testing.T, cases []configCase) {
 		"false.json": `{"demo": false, "idle": "1h", "url": "https://a/b"}`,
 		"one.json":   `{"allow-host": "a.example", "header": ["A: env:SECRET"]}`,
 		"secret":     "from file\r\n",
+		"tokens":     "# nobody yet\n",
 		"ca.pem":     configCertificate(t),
 	})
 	for _, test := range cases {
@@ -122,8 +123,6 @@ func TestConfigModes(t *testing.T) {
 		{"first word", "forward|-demo", "", func(c *Config) any { return c.Mode }, `"forward"`},
 		{"later word", "-demo|forward", "", func(c *Config) any { return c.Mode }, `"forward"`},
 		{"mode last", "-demo|-mode=forward", "", func(c *Config) any { return c.Mode }, `"forward"`},
-		{"mode and word agree", "forward|-demo|-mode=forward", "", func(c *Config) any { return c.Args }, `[]`},
-		{"mode and later word agree", "-mode=forward|forward|-demo", "", func(c *Config) any { return c.Args }, `[]`},
 		{"token", "token|alice", "", func(c *Config) any { return []any{c.Mode, c.Args} }, `["token" ["alice"]]`},
 		{"token named as a mode", "-mode=token|demo", "", func(c *Config) any { return []any{c.Mode, c.Args} }, `["token" ["demo"]]`},
 		{"mode from environment", "-demo", "MCPPROXY_MODE=forward", func(c *Config) any { return c.Mode }, `"forward"`},
@@ -158,14 +157,14 @@ func TestConfigSettings(t *testing.T) {
 		{"header", "forward|-url=http://a|-header|x-a:  b: c ", "", func(c *Config) any { return c.Headers }, `map["X-A":["b: c"]]`},
 		{"header from variable", "forward|-url=http://a|-header=A: env:V_1", "V_1=env:x", func(c *Config) any { return c.Headers }, `map["A":["env:x"]]`},
 		{"header from file", "forward|-url=http://a|-header=A: file:DIR/secret", "", func(c *Config) any { return c.Headers }, `map["A":["from file"]]`},
-		{"pass-header", "forward|-url=http://a|-listen=:1|-pass-header=x-request-ID|-pass-header=X-Request-Id", "", func(c *Config) any { return c.PassHeaders }, `["X-Request-Id"]`},
+		{"pass-header", "forward|-url=http://a|-listen=:1|-pass-header=x-request-ID", "", func(c *Config) any { return c.PassHeaders }, `["X-Request-Id"]`},
 		{"ca", "forward|-url=https://a|-ca=DIR/ca.pem", "", func(c *Config) any { return fmt.Sprint(c.CAs != nil) }, `"true"`},
 		{"hosts", "forward|-demo|-listen=:1|-allow-host=A.example:80|-allow-host=[::2]", "", func(c *Config) any { return c.AllowHosts }, `["a.example:80" "[::2]"]`},
 		{"origins", "forward|-demo|-listen=:1|-allow-origin=HTTPS://A:443|-allow-origin=http://a:443|-allow-origin=vscode-webview://x1", "", func(c *Config) any { return c.AllowOrigins }, `["https://a" "http://a:443" "vscode-webview://x1"]`},
-		{"proxies", "forward|-demo|-listen=:1|-trusted-proxy=10.1.2.3/8|-trusted-proxy=::1|-trusted-proxy=::ffff:10.0.0.1|-trusted-proxy=::ffff:10.0.0.0/104", "", func(c *Config) any { return fmt.Sprint(c.TrustedProxies) }, `"[10.0.0.0/8 ::1/128 10.0.0.1/32 10.0.0.0/8]"`},
+		{"proxies", "forward|-demo|-listen=:1|-trusted-proxy=10.1.2.3/8|-trusted-proxy=::1|-trusted-proxy=::ffff:10.0.0.1", "", func(c *Config) any { return fmt.Sprint(c.TrustedProxies) }, `"[10.0.0.0/8 ::1/128 10.0.0.1/32]"`},
 		{"times", "forward|-demo|-idle=0|-lifetime=90s|-call-timeout=1h30m|-grace=0s", "", func(c *Config) any { return fmt.Sprint(c.Idle, c.Lifetime, c.CallTimeout, c.Grace) }, `"0s 1m30s 1h30m0s 0s"`},
 		{"limit status", "forward|-demo|-listen=:1|-limit=ip=1/s|-limit-status=200", "", func(c *Config) any { return fmt.Sprint(c.LimitStatus) }, `"200"`},
-		{"token file", "forward|-demo|-listen=:1|-auth-tokens=DIR/secret", "", func(c *Config) any { return filepath.Base(c.AuthTokens) }, `"secret"`},
+		{"token file", "forward|-demo|-listen=:1|-auth-tokens=DIR/tokens", "", func(c *Config) any { return filepath.Base(c.AuthTokens) }, `"tokens"`},
 		{"defaults", "forward|-demo", "", func(c *Config) any {
 			return fmt.Sprint(c.MaxMessage, c.MaxSessions, c.MaxCalls, c.Idle, c.Lifetime, c.CallTimeout, c.Grace, c.LimitStatus, c.LogLevel, " ", c.LogFormat, c.Headers, c.CAs == nil)
 		}, `"67108864 1000 256 30m0s 24h0m0s 5m0s 10s 429 INFO textmap[] true"`},
@@ -187,10 +186,12 @@ func checkProblems(t *testing.T, cases []problemCase) {
 		"latin.json":   "{\"listen\": \"\xe9\"}",
 		"trailing.txt": "{\"demo\": true}\n{}",
 		"many.json": "{\"demo\": true,\n\"lisen\": 1,\n\n\"config\": \"x\", \"demo\": true,\n\"idle\": null,\n\"limit\": {},\n" +
-			"\"max-calls\": [1],\n\"limit-report\": \"x\",\n\"header\": [],\n\"mode\": \"forwrd\", \"grace\": 5, \"allow-host\": [[]]}",
+			"\"max-calls\": [1, 2],\n\"limit-report\": \"x\",\n\"header\": [],\n\"mode\": \"forwrd\", \"grace\": 5, \"allow-host\": [[]]}",
+		"none.json":   `{"stdio": [], "max-calls": [7]}`,
 		"stdio.json":  `{"stdio": "npx -y x"}`,
 		"big.json":    `{"demo": true}` + strings.Repeat(" ", maxConfig),
 		"breaks":      "a\nb\n",
+		"tokens":      "",
 		"nocert.pem":  "nothing",
 		"ca.pem":      configCertificate(t),
 		"header.json": "{\n\"header\": [\"A: b\", \"B b\"]}",
@@ -215,13 +216,13 @@ func checkProblems(t *testing.T, cases []problemCase) {
 
 func TestProblemsModes(t *testing.T) {
 	checkProblems(t, []problemCase{
-		{"-demo", "", []string{`no mode: say -mode=forward, -mode=demo, -mode=token`}},
-		{"forwrd|-demo", "", []string{`"forwrd": unknown mode (did you mean forward?); want one of forward, demo, token`}},
-		{"-mode=x|-demo", "", []string{`-mode "x": unknown mode; want one of forward, demo, token`}},
-		{"forward|-mode=demo", "", []string{`-mode: both "demo" and "forward" are given; one run has one mode`}},
-		{"-mode=demo|forward", "", []string{`-mode: both "demo" and "forward" are given; one run has one mode`}},
-		{"-mode=demo|-mode=token|x", "", []string{`-mode: both "demo" and "token" are given; one run has one mode`, `"x" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
-		{configDemo, "MCPPROXY_MODE=x", []string{`MCPPROXY_MODE "x": unknown mode; want one of forward, demo, token`}},
+		{"-demo", "", []string{`-mode: want forward, demo or token`}},
+		{"forwrd|-demo", "", []string{`-mode "forwrd": want forward, demo or token`}},
+		{"-mode=x|-demo", "", []string{`-mode "x": want forward, demo or token`}},
+		{"demo|-mode=forward", "", []string{`-mode: given more than once`}},
+		{"-mode=demo|forward", "", []string{`"forward" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
+		{"-mode=demo|-mode=token|x", "", []string{`-mode: given more than once`, `"x" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
+		{configDemo, "MCPPROXY_MODE=x", []string{`MCPPROXY_MODE "x": want forward, demo or token`}},
 		{"token", "", []string{`a word is missing: mcpproxy -mode=token NAME`}},
 		{"token|a|b", "", []string{`"b" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
 		{"token|a|-demo", "", []string{`-demo: -mode=token does not take it`}},
@@ -235,12 +236,11 @@ func TestProblemsFlags(t *testing.T) {
 		{"forward|-demo|-stdio|x", "MCPPROXY_URL=http://a", []string{`-stdio and MCPPROXY_URL and -demo: more than one server; want one`}},
 		{"forward|-stdio", "", []string{`-stdio: a value is missing: -stdio CMD`, `-mode=forward: no server: want one of -stdio CMD, -url URL, -demo`}},
 		{"forward|ls|-stdio|x", "", []string{`"ls" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
-		{"forward|-stdio|", "", []string{`-stdio "": want a command`}},
 		{configDemo + "|-demo=x", "", []string{`-demo: given more than once`}},
 		{configDemo + "|-idle=1s|-idle|2s", "", []string{`-idle: given more than once`}},
 		{configDemo + "|-idle", "", []string{`-idle: a value is missing: -idle TIME`}},
-		{configDemo + "|-idle|-limit-report", "", []string{`-idle: a value is missing before -limit-report: -idle TIME`, `-limit-report: means nothing without -limit`}},
-		{configDemo + "|-lisen|:1|-x=y", "", []string{`-lisen: unknown flag (did you mean -listen?)`, `unknown flag, not shown here: it may be part of a header's value`}},
+		{configDemo + "|-idle|-limit-report", "", []string{`-idle: a value is missing: -idle TIME`, `-limit-report: means nothing without -limit`}},
+		{configDemo + "|-lisen|:1|-x=y", "", []string{`-lisen: unknown flag`, `unknown flag, not shown here: it may be part of a header's value`}},
 		{configDemo + "|-what|ever", "", []string{`-what: unknown flag`}},
 		{configDemo + "|--|x", "", []string{`unknown flag, not shown here: it may be part of a header's value`}},
 	})
@@ -248,12 +248,11 @@ func TestProblemsFlags(t *testing.T) {
 
 func TestProblemsURLs(t *testing.T) {
 	checkProblems(t, []problemCase{
-		{"forward|-url=http://u:hunter2@a/", "", []string{`-url: has a user or password, which others can see in a command line: want it in a -header`}},
-		{"forward|-url=ftp://hunter2", "", []string{`-url: want http or https with a host, such as http://127.0.0.1:3001/mcp`}},
-		{"forward|-url=http://a:hunter2/", "", []string{`-url: want http or https with a host, such as http://127.0.0.1:3001/mcp`}},
-		{"forward|-url=http:///x", "", []string{`-url: want http or https with a host, such as http://127.0.0.1:3001/mcp`}},
-		{"forward|-url=http://:80", "", []string{`-url: want http or https with a host, such as http://127.0.0.1:3001/mcp`}},
-		{"forward|-url=http://a#hunter2", "", []string{`-url: has a fragment (#), which is never sent`}},
+		{"forward|-url=http://u:hunter2@a/", "", []string{`-url: want http or https, a host and no password (see -header), such as http://127.0.0.1:3001/mcp`}},
+		{"forward|-url=ftp://hunter2", "", []string{`-url: want http or https, a host and no password (see -header), such as http://127.0.0.1:3001/mcp`}},
+		{"forward|-url=http://a:hunter2/", "", []string{`-url: want http or https, a host and no password (see -header), such as http://127.0.0.1:3001/mcp`}},
+		{"forward|-url=http:///x", "", []string{`-url: want http or https, a host and no password (see -header), such as http://127.0.0.1:3001/mcp`}},
+		{"forward|-url=http://:80", "", []string{`-url: want http or https, a host and no password (see -header), such as http://127.0.0.1:3001/mcp`}},
 	})
 }
 
@@ -261,16 +260,14 @@ func TestProblemsCombinations(t *testing.T) {
 	checkProblems(t, []problemCase{
 		{"forward|-header=A: b|-stdio|x", "", []string{`-header: means nothing without -url`}},
 		{"forward|-url=http://a|-pass-header=A", "", []string{`-pass-header: means nothing without -listen`}},
-		{configDemo + "|-auth-tokens=DIR/breaks", "MCPPROXY_ALLOW_HOST=a", []string{`MCPPROXY_ALLOW_HOST: means nothing without -listen`, `-auth-tokens: means nothing without -listen`}},
+		{configDemo + "|-auth-tokens=DIR/tokens", "MCPPROXY_ALLOW_HOST=a", []string{`MCPPROXY_ALLOW_HOST: means nothing without -listen`, `-auth-tokens: means nothing without -listen`}},
 		{configDemo + "|-limit-status=429|-listen=:1", "", []string{`-limit-status: means nothing without -limit`}},
-		{configWeb + "|-header=A: b|-pass-header=a", "", []string{`-pass-header "A": also in -header; want one of them`}},
-		{configWeb + "|-auth-tokens=DIR/breaks|-pass-header=authorization", "", []string{`-pass-header "Authorization": with -auth-tokens the server would be given the proxy's tokens`}},
-		{configWeb + "|-pass-header=a b|-pass-header=HOST", "", []string{`-pass-header "a b": want the name of a header, such as X-Request-Id`, `-pass-header "HOST": the proxy sets this header itself`}},
-		{configWeb + "|-ca=DIR/nocert.pem", "", []string{`-ca "DIR/nocert.pem": holds no certificate; want PEM`}},
-		{configWeb + "|-ca=DIR/ca.pem", "", []string{`-ca: means nothing without https in -url`}},
-		{configWeb + "|-auth-tokens=DIR/none", "", []string{`-auth-tokens "DIR/none": open DIR/none: no such file or directory`}},
+		{configWeb + "|-auth-tokens=DIR/tokens|-pass-header=authorization", "", []string{`-pass-header: with Authorization the server would be given the proxy's tokens`}},
+		{configWeb + "|-pass-header=a b|-pass-header=HOST", "", []string{`-pass-header "a b": want the name of a header that the proxy does not set itself, such as X-Request-Id`, `-pass-header "HOST": want the name of a header that the proxy does not set itself, such as X-Request-Id`}},
+		{configWeb + "|-ca=DIR/nocert.pem", "", []string{`-ca "DIR/nocert.pem": want certificates in PEM`}},
+		{configWeb + "|-auth-tokens=DIR/none", "", []string{`-auth-tokens "DIR/none": stat DIR/none: no such file or directory`}},
 		{configWeb + "|-ca=DIR/none", "", []string{`-ca "DIR/none": open DIR/none: no such file or directory`}},
-		{configWeb + "|-auth-tokens=DIR", "", []string{`-auth-tokens "DIR": want a file`}},
+		{configWeb + "|-auth-tokens=DIR", "", []string{`-auth-tokens "DIR": DIR: not a regular file`}},
 	})
 }
 
@@ -279,16 +276,18 @@ func TestProblemsHeaders(t *testing.T) {
 		{configWeb + "|-header=hunter2", "", []string{`-header: want 'Name: value', 'Name: env:VARIABLE' or 'Name: file:PATH'`}},
 		{configWeb + "|-header=hunter 2: x", "", []string{`-header: want 'Name: value', 'Name: env:VARIABLE' or 'Name: file:PATH'`}},
 		{configWeb + "|-header=Mcp-Method: hunter2", "", []string{`-header: Mcp-Method: the proxy sets this header itself`}},
-		{configWeb + "|-header=A: env:V", "", []string{`-header: A: the variable V is not set`}},
-		{configWeb + "|-header=A: env:V", "V=", []string{`-header: A: the value is empty`}},
-		{configWeb + "|-header=A: env:hunter-2", "", []string{`-header: A: what stands after env: is not the name of a variable`}},
-		{configWeb + "|-header=A: env:V", "V=hunter2\nB: c", []string{`-header: A: the value has a line break or another control character`}},
-		{configWeb + "|-header=A: file:DIR/breaks", "", []string{`-header: A: the value has a line break or another control character`}},
+		{configWeb + "|-header=A: env:V", "", []string{`-header: A: the value is empty, not set, or has a line break or other control character`}},
+		{configWeb + "|-header=A: env:V", "V=", []string{`-header: A: the value is empty, not set, or has a line break or other control character`}},
+		{configWeb + "|-header=A: env:hunter-2", "", []string{`-header: A: the value is empty, not set, or has a line break or other control character`}},
+		{configWeb + "|-header=A: env:V", "V=hunter2\nB: c", []string{`-header: A: the value is empty, not set, or has a line break or other control character`}},
+		{configWeb + "|-header=A: file:DIR/breaks", "", []string{`-header: A: the value is empty, not set, or has a line break or other control character`}},
 		{configWeb + "|-header=A: file:DIR/none", "", []string{`-header: A: open DIR/none: no such file or directory`}},
-		{configWeb + "|-header|A:|Bearer|hunter2|-hunter2", "", []string{`unknown flag, not shown here: it may be part of a header's value`, `-header: A: the value is empty`,
+		{configWeb + "|-header|A:|Bearer|hunter2|-hunter2", "", []string{`unknown flag, not shown here: it may be part of a header's value`, `-header: A: the value is empty, not set, or has a line break or other control character`,
 			`a word belongs to no flag, not shown here: it may be part of a header's value; those with spaces need quotes`}},
-		{configWeb + "|-heder|A: hunter2|-idel=5m", "", []string{`-heder: unknown flag (did you mean -header?)`, `-idel: unknown flag (did you mean -idle?)`}},
-		{"-header|A:|hunter2|-url=http://a", "", []string{`-header: A: the value is empty`, `no mode: say -mode=forward, -mode=demo, -mode=token`}},
+		{configWeb + "|-header|A: hunter2|-lisen|:1|x", "", []string{`-lisen: unknown flag`,
+			`a word belongs to no flag, not shown here: it may be part of a header's value; those with spaces need quotes`}},
+		{configWeb + "|-heder|A: hunter2|-idel=5m", "", []string{`-heder: unknown flag`, `-idel: unknown flag`}},
+		{"-header|A:|hunter2|-url=http://a", "", []string{`-header: A: the value is empty, not set, or has a line break or other control character`, `-mode: want forward, demo or token`}},
 	})
 }
 
@@ -309,33 +308,33 @@ func TestProblemsValues(t *testing.T) {
 			`-trusted-proxy "a": want an address or a range of them, such as 10.0.0.0/8`, `-trusted-proxy "10.0.0.0/33": want an address or a range of them, such as 10.0.0.0/8`,
 			`-trusted-proxy "fe80::1%eth0": want an address or a range of them, such as 10.0.0.0/8`}},
 		{configDemo + "|-listen=:1|-limit=ip=abc|-limit-status=503", "", []string{`-limit "ip=abc": rate "abc" does not end in /s, /m, /h or /d, for example ip=100/m:20 or tools/call:search=1/m`, `-limit-status "503": want 429 or 200`}},
-		{configDemo + "|-max-calls=0|-idle=-1s|-lifetime=5|-log-level=INFO|-log-format=xml|-limit-report=y|-max-message=0", "", []string{
-			`-max-calls "0": want a number of 1 or more`, `-idle "-1s": want a time such as 90s, 5m or 24h, or 0`, `-lifetime "5": want a time such as 90s, 5m or 24h, or 0`,
-			`-log-level "INFO": want debug, info, warn or error`, `-log-format "xml": want text or json`, `-limit-report "y": want true or false`,
-			`-max-message "0": want a size such as 500KB, 64MiB or 1GiB`}},
-		{configDemo + "|-idle=5m", "MCPPROXY_IDLE=x|MCPPROXY_CONFIG=DIR/none", []string{`MCPPROXY_CONFIG: open DIR/none: no such file or directory`, `MCPPROXY_IDLE "x": want a time such as 90s, 5m or 24h, or 0`}},
+		{configDemo + "|-max-calls=0|-idle=-1s|-lifetime=5|-log-level=loud|-log-format=xml|-limit-report=y|-max-message=0", "", []string{
+			`-idle "-1s": want a time such as 90s, 5m or 24h, or 0`, `-lifetime "5": want a time such as 90s, 5m or 24h, or 0`, `-limit-report "y": want true or false`,
+			`-log-format "xml": want text or json`, `-log-level "loud": want debug, info, warn or error`, `-max-calls "0": want a number of 1 or more`,
+			`-max-message "0": want a size such as 500KB, 64MiB or 1GiB, less than 2GiB`, `-limit-report: means nothing without -limit`}},
+		{configDemo + "|-idle=5m", "MCPPROXY_IDLE=x|MCPPROXY_CONFIG=DIR/none", []string{`MCPPROXY_CONFIG "DIR/none": open DIR/none: no such file or directory`, `MCPPROXY_IDLE "x": want a time such as 90s, 5m or 24h, or 0`}},
 	})
 }
 
 func TestProblemsFiles(t *testing.T) {
 	checkProblems(t, []problemCase{
-		{"forward|-config=", "", []string{`-config: open : no such file or directory`, `-mode=forward: no server: want one of -stdio CMD, -url URL, -demo`}},
+		{"forward|-config=", "", []string{`-config "": open : no such file or directory`, `-mode=forward: no server: want one of -stdio CMD, -url URL, -demo`}},
 		{configDemo + "|-config=DIR/syntax.json", "", []string{`DIR/syntax.json:3: invalid character '5' after object key`}},
 		{configDemo + "|-config=DIR/trailing.txt", "", []string{`DIR/trailing.txt:2: invalid character '{' after top-level value`}},
 		{configDemo + "|-config=DIR/empty.json", "", []string{`DIR/empty.json:1: unexpected end of JSON input`}},
-		{configDemo + "|-config=DIR/list.json", "", []string{`DIR/list.json: want a JSON object whose keys are the names of flags`}},
-		{configDemo + "|-config=DIR/null.json", "", []string{`DIR/null.json: want a JSON object whose keys are the names of flags`}},
-		{configDemo + "|-config=DIR/latin.json", "", []string{`DIR/latin.json: not UTF-8`}},
-		{configDemo + "|-config=DIR/big.json", "", []string{`-config: DIR/big.json: more than 1048576 bytes`}},
-		{configDemo + "|-config=DIR/stdio.json", "", []string{`DIR/stdio.json:1: stdio: want an array of the command and its arguments, such as ["npx", "-y", "server"]`}},
+		{configDemo + "|-config=DIR/list.json", "", []string{`DIR/list.json: want a JSON object in UTF-8 whose keys are the names of flags`}},
+		{configDemo + "|-config=DIR/null.json", "", []string{`DIR/null.json: want a JSON object in UTF-8 whose keys are the names of flags`}},
+		{configDemo + "|-config=DIR/latin.json", "", []string{`DIR/latin.json: want a JSON object in UTF-8 whose keys are the names of flags`}},
+		{configDemo + "|-config=DIR/big.json", "", []string{`-config "DIR/big.json": DIR/big.json: more than 1048576 bytes`}},
+		{"forward|-config=DIR/none.json", "", []string{`-mode=forward: no server: want one of -stdio CMD, -url URL, -demo`}},
+		{configDemo + "|-config=DIR/stdio.json", "", []string{`DIR/stdio.json:1: stdio and -demo: more than one server; want one`}},
 		{configDemo + "|-config=DIR/header.json", "", []string{`DIR/header.json:2: header: want 'Name: value', 'Name: env:VARIABLE' or 'Name: file:PATH'`, `DIR/header.json:2: header: means nothing without -url`}},
 		{configDemo + "|-config=DIR/many.json", "", []string{
-			`DIR/many.json:2: unknown field "lisen" (did you mean listen?)`, `DIR/many.json:4: config: a configuration file cannot name another`,
-			`DIR/many.json:4: field "demo" occurs twice`, `DIR/many.json:5: idle: want a string, a number, true or false`,
-			`DIR/many.json:6: limit: want a string, a number, true or false`, `DIR/many.json:7: max-calls: want one value, not an array`,
-			`DIR/many.json:9: header: the array is empty: leave the field out`, `DIR/many.json:10: allow-host: want a string, a number, true or false`,
-			`DIR/many.json:8: limit-report "x": want true or false`, `DIR/many.json:10: mode "forwrd": unknown mode (did you mean forward?); want one of forward, demo, token`,
-			`DIR/many.json:10: grace "5": want a time such as 90s, 5m or 24h, or 0`}},
+			`DIR/many.json:2: lisen: unknown field`, `DIR/many.json:4: config: unknown field`, `DIR/many.json:4: demo: occurs twice`,
+			`DIR/many.json:5: idle: want a string, a number, true or false`, `DIR/many.json:6: limit: want a string, a number, true or false`,
+			`DIR/many.json:10: allow-host: want a string, a number, true or false`, `DIR/many.json:10: grace "5": want a time such as 90s, 5m or 24h, or 0`,
+			`DIR/many.json:8: limit-report "x": want true or false`, `DIR/many.json:7: max-calls: given more than once`,
+			`DIR/many.json:10: mode "forwrd": want forward, demo or token`, `DIR/many.json:8: limit-report: means nothing without -limit`}},
 	})
 }
 
@@ -401,20 +400,21 @@ func FuzzConfigFile(f *testing.F) {
 	f.Add([]byte("{\"demo\": true,\n\"d\\u0065mo\": [[]], \"x\": {\"y\": null}}"))
 	f.Add([]byte(`{"limit": [], "header": ["A: env:B"]} x`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p := configParser{table: settings(func(string) (string, bool) { return "", false }), from: map[string]string{}}
-		file := p.fields("f", data)
-		for _, g := range file {
-			if len(g.values) == 0 || !g.repeat && len(g.values) > 1 {
-				t.Errorf("%s: got %q", g.where, g.values)
+		env := func(string) (string, bool) { return "", false }
+		p := configParser{env: env, table: settings(defaultConfig(), env), file: map[string]given{}}
+		p.readFile("f", data)
+		for name, g := range p.file {
+			if p.table[name].set == nil && len(p.problems) == 0 {
+				t.Errorf("%s: got %q, want a problem", g.where, g.values)
 			}
 		}
 		var want map[string]any
 		err := json.Unmarshal(data, &want)
-		if len(p.problems) == 0 && (err != nil || len(want) != len(file)) {
-			t.Errorf("got %d fields, want %d; %v", len(file), len(want), err)
+		if len(p.problems) == 0 && (err != nil || len(want) != len(p.file)) {
+			t.Errorf("got %d fields, want %d; %v", len(p.file), len(want), err)
 		}
-		if err != nil && len(file) > 0 {
-			t.Errorf("got %d fields of a file with an error: %v", len(file), err)
+		if err != nil && len(p.file) > 0 {
+			t.Errorf("got %d fields of a file with an error: %v", len(p.file), err)
 		}
 	})
 }

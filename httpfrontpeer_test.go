@@ -242,7 +242,7 @@ func (n *frontNet) dial(context.Context, string, string) (net.Conn, error) {
 
 // raw opens a conn for what net/http's client would not do.
 func (g *frontRig) raw() net.Conn {
-	c, err := g.net.dial(nil, "", "")
+	c, err := g.net.dial(context.Background(), "", "")
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -147,7 +147,6 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	// answer begins.
 	rc := http.NewResponseController(w)
 	began := time.Now()
-	rc.SetReadDeadline(began.Add(bodyTimeout))
 	text, err := f.text.read(r.Body, r.ContentLength, f.Max)
 	if err == nil { // else net/http still reads what is left, and must not wait for it forever
 		rc.SetReadDeadline(time.Time{})
@@ -156,7 +155,7 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 		rc.SetWriteDeadline(now.Add(writeTimeout))
 	}
 	if err == errTooLarge {
-		f.refuse(w, r, &Error{Code: 413, Text: "message is over the size limit", ID: peekID(text)})
+		f.refuse(w, r, tooLarge(text))
 		return
 	}
 	if err != nil {

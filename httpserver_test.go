@@ -406,7 +406,7 @@ func TestFrontShutdown(t *testing.T) {
 			t.Fatal(err)
 		}
 		frontRefusal{503, 503, "9"}.check(t, resp)
-		if _, err := g.net.dial(nil, "", ""); err == nil {
+		if _, err := g.net.dial(context.Background(), "", ""); err == nil {
 			t.Error("new connection: got one, want none")
 		}
 		time.Sleep(5 * time.Second) // within grace

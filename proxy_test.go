@@ -246,7 +246,7 @@ func (w *talk) serve(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	h := newTalkHeard(string(body))
 	w.mu.Lock()
-	id := fmt.Sprintf("server-session-%d", w.sessions)
+	var id string
 	if h.Method == methodInitialize {
 		w.sessions++
 		id = fmt.Sprintf("server-session-%d", w.sessions)

@@ -332,7 +332,7 @@ func TestIdleExpiry(t *testing.T) {
 		}
 		time.Sleep(30*time.Minute - 1)
 		x.wantEnded(nil)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		x.wantEnded(errIdle)
 		if x.client.closes != 1 || x.server.closes != 1 {
 			t.Errorf("got client closed %d times, server %d, want 1 and 1", x.client.closes, x.server.closes)
@@ -376,7 +376,7 @@ func TestIdleNeverWhileInUse(t *testing.T) {
 				done()
 				time.Sleep(30*time.Minute - 1)
 				x.wantEnded(nil)
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				x.wantEnded(errIdle)
 			})
 		})
@@ -400,7 +400,7 @@ func TestExpiryBeginsWithInitialize(t *testing.T) {
 			x.replies(sessResult("1"))
 			time.Sleep(time.Minute - 1)
 			x.wantEnded(nil)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			x.wantEnded(c.want)
 			x.p.Close()
 		})
@@ -418,7 +418,7 @@ func TestLifetime(t *testing.T) {
 		time.Sleep(23*time.Hour - 1)
 		x.wantEnded(nil)
 		x.clientHears()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		x.wantEnded(errLifetime)
 		x.clientHears(`"code":404`) // what waits for an answer hears that none will come
 	})
@@ -448,7 +448,7 @@ func TestCallTimeout(t *testing.T) {
 		x.serverHears(sessCall(`"later"`))
 		time.Sleep(4*time.Minute - 1)
 		x.clientHears()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		x.clientHears(`"id":1…"code":504`)
 		x.serverHears(`notifications/cancelled…"requestId":1,`)
 		time.Sleep(time.Minute)
@@ -474,7 +474,7 @@ func TestCallTimeoutOfServersCalls(t *testing.T) {
 		x.serverHears("notifications/progress")
 		time.Sleep(5*time.Minute - 1)
 		x.serverHears()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		x.serverHears(`"id":1…"code":504`)
 		x.says(sessResult("1"))
 		x.serverHears()
@@ -507,7 +507,7 @@ func TestProgressStartsTheTimeAnew(t *testing.T) {
 			if timedOut == c.anew {
 				t.Errorf("token %s, progress of %s: got %q, want the time to begin anew: %v", c.token, c.progress, got, c.anew)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if c.anew {
 				x.clientHears(`"id":1…"code":504`)
 			}
@@ -578,7 +578,7 @@ func TestEndOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 40 {
 			wg.Go(func() {
-				time.Sleep(1) // all at the moment when it expires
+				time.Sleep(time.Nanosecond) // all at the moment when it expires
 				if i%10 == 9 {
 					table.EndAll(errShutdown)
 				} else {

@@ -84,7 +84,8 @@ func (e *EventReader) fill() {
 	if e.from == e.to {
 		e.from, e.to = 0, 0
 		if len(e.buf) > idleBuffer {
-			e.spare.Put(e.buf)
+			large := e.buf
+			e.spare.Put(&large)
 			e.buf, e.joined = nil, nil
 		}
 	}
@@ -98,10 +99,12 @@ func (e *EventReader) fill() {
 	default:
 		var buf []byte
 		if e.to > 0 { // else the next event need not be large
-			buf, _ = e.spare.Get().([]byte)
+			if spare, _ := e.spare.Get().(*[]byte); spare != nil {
+				buf = *spare
+			}
 		}
 		if len(buf) <= e.to {
-			buf = make([]byte, min(max(smallBuffer, 2*e.to), e.max))
+			buf = make([]byte, min(max(smallBuffer, 4*e.to), e.max))
 		}
 		copy(buf, e.buf)
 		e.buf = buf

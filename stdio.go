@@ -4,239 +4,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// lineBuffer is how much is read and written at a time.
-const lineBuffer = 64 << 10
-
 var errClosed = errors.New("conversation is over")
-
-// A lineConn writes messages to a byte stream, one a line. It owns w.
-//
-// MCP, stdio: "Messages are delimited by newlines, and MUST NOT contain embedded newlines."
-type lineConn struct {
-	w       io.WriteCloser
-	waiting atomic.Int32 // senders that have yet to get mu
-
-	mu  sync.Mutex // protects following, and is held while writing to w
-	buf []byte
-	err error // of an earlier write
-}
-
-// Send writes m. It leaves the writing to the next sender if one is waiting already.
-func (c *lineConn) Send(_ context.Context, m *Message) error {
-	if m.Kind == Opaque {
-		return nil
-	}
-	c.waiting.Add(1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	follows := c.waiting.Add(-1) > 0 || m.More
-	if c.err != nil {
-		return c.err
-	}
-	switch {
-	case m.Newlines:
-		start := len(c.buf)
-		c.buf = append(c.buf, m.Raw...)
-		for i, b := range c.buf[start:] {
-			if b == '\n' || b == '\r' {
-				c.buf[start+i] = ' '
-			}
-		}
-	case len(m.Raw) > lineBuffer:
-		if err := c.flush(); err != nil {
-			return err
-		}
-		if _, c.err = io.WriteString(c.w, m.Raw); c.err != nil {
-			return c.err
-		}
-	default:
-		c.buf = append(c.buf, m.Raw...)
-	}
-	c.buf = append(c.buf, '\n')
-	if follows && len(c.buf) < lineBuffer {
-		return nil
-	}
-	return c.flush()
-}
-
-// Flush writes what is left.
-func (c *lineConn) Flush() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.flush()
-}
-
-// flush requires that c.mu is held.
-func (c *lineConn) flush() error {
-	if len(c.buf) > 0 && c.err == nil {
-		_, c.err = c.w.Write(c.buf)
-		if cap(c.buf) > 4*lineBuffer {
-			c.buf = nil
-		}
-		c.buf = c.buf[:0]
-	}
-	return c.err
-}
-
-// Close closes the stream, which also unblocks a Send that waits for its reader.
-func (c *lineConn) Close() error { return c.w.Close() }
-
-// readLines hands each line of r that is not blank to handle until r ends, and returns nil at its
-// end. more says that the next line that is not blank has arrived whole. A line over max bytes is skipped; its
-// first bytes go to tooLong. A last line without newline counts.
-func readLines(r io.Reader, max int, handle func(line string, more bool), tooLong func(start string)) error {
-	l := lineReader{r: r, max: max, buf: make([]byte, lineBuffer)}
-	for {
-		line, whole, err := l.next()
-		line = bytes.TrimRight(line, "\r\n")
-		switch {
-		case !whole || len(line) > max:
-			tooLong(string(line[:min(len(line), peekBytes)]))
-		case len(line) > 0 && (line[0] > ' ' || len(bytes.TrimSpace(line)) > 0):
-			text := string(line)
-			l.shrink()
-			handle(text, l.follows())
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// peekBytes is how much of a message that is too long is looked at for its id.
-const peekBytes = 1 << 10
-
-const maxIdleReads = 100 // without a byte or an error
-
-// A lineReader cuts bytes into lines, the newline included. Its buffer grows for a long line and
-// shrinks after it; the collector takes what stays unused.
-type lineReader struct {
-	r          io.Reader
-	max        int
-	buf        []byte
-	start, end int // what was read and not handed out
-	large      sync.Pool
-}
-
-// next returns the next line, which is good until the next call. whole is false for the beginning
-// of a line over max bytes; the rest of it is skipped. With an error comes what was left.
-func (l *lineReader) next() (line []byte, whole bool, err error) {
-	for searched, idle := 0, 0; ; {
-		if i := bytes.IndexByte(l.buf[l.start+searched:l.end], '\n'); i >= 0 {
-			line = l.buf[l.start : l.start+searched+i+1]
-			l.start += len(line)
-			return line, true, nil
-		}
-		searched = l.end - l.start
-		if searched > l.max+len("\r\n") {
-			line = bytes.Clone(l.buf[l.start:min(l.start+peekBytes, l.end)])
-			return line, false, l.skip()
-		}
-		if l.end == len(l.buf) {
-			l.room()
-		}
-		n, err := l.r.Read(l.buf[l.end:])
-		l.end += n
-		if idle++; n > 0 {
-			idle = 0
-		} else if err == nil && idle > maxIdleReads {
-			err = io.ErrNoProgress
-		}
-		if err != nil && n == 0 {
-			line = l.buf[l.start:l.end]
-			l.start = l.end
-			return line, true, err
-		}
-	}
-}
-
-// follows reports whether another line is there whole that is neither blank nor too long. It may miss
-// one that begins with white space.
-func (l *lineReader) follows() bool {
-	i := bytes.IndexByte(l.buf[l.start:l.end], '\n')
-	return i > 0 && i <= l.max && l.buf[l.start] > ' '
-}
-
-// room makes place for more, by moving what is there or by growing.
-func (l *lineReader) room() {
-	to := l.buf
-	if l.start == 0 {
-		large, _ := l.large.Get().(*[]byte)
-		if large == nil || len(*large) <= len(l.buf) {
-			b := make([]byte, 2*len(l.buf))
-			large = &b
-		}
-		to = *large
-	}
-	l.end = copy(to, l.buf[l.start:l.end])
-	l.start, l.buf = 0, to
-}
-
-// shrink goes back to a small buffer if what is left fits.
-func (l *lineReader) shrink() {
-	if len(l.buf) > lineBuffer && l.end-l.start <= lineBuffer {
-		large := l.buf
-		l.buf = make([]byte, lineBuffer)
-		l.end = copy(l.buf, large[l.start:l.end])
-		l.start = 0
-		l.large.Put(&large)
-	}
-}
-
-// skip throws away the rest of a line.
-func (l *lineReader) skip() error {
-	for {
-		if i := bytes.IndexByte(l.buf[l.start:l.end], '\n'); i >= 0 {
-			l.start += i + 1
-			return nil
-		}
-		n, err := l.r.Read(l.buf)
-		l.start, l.end = 0, n
-		if err != nil && n == 0 {
-			return err
-		}
-	}
-}
-
-// peekID finds the id at the start of a message that is not there as a whole, "" if it is not in
-// what there is.
-func peekID(start string) string {
-	d := json.NewDecoder(strings.NewReader(start))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return ""
-	}
-	for {
-		key, err := d.Token()
-		if err != nil {
-			return ""
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return ""
-		}
-		if id := string(value); key == "id" {
-			if id[0] != '"' && !isNumber(id[0]) || d.InputOffset() == int64(len(start)) {
-				return "" // at the end it may be but the beginning of a number
-			}
-			return id
-		}
-	}
-}
 
 // A process is a running server on stdio.
 type process struct {
@@ -356,7 +133,7 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		}
 	}, func(start string) {
 		log.Warn("server wrote a message over the size limit", "limit", max)
-		if id := peekID(start); id != "" {
+		if id, kind := peekID(start); id != "" && kind == Response {
 			receive((&Error{Code: 502, Text: "answer is over the size limit"}).answer(id), nil)
 		}
 		flush(false)
@@ -424,16 +201,28 @@ func serveStdio(ctx context.Context, p *Proxy, in io.Reader, out io.WriteCloser,
 	case <-wait.Done():
 	}
 	serverFirst := s.Ended()
-	s.server.Close() // before the session ends, so that its last words still reach the client
-	p.Sessions.End(s, errShutdown)
-	p.Close()
-	client.Flush()
+	closed := make(chan struct{})
+	go func() { // a client that does not read holds this up: it then ends with the program
+		defer close(closed)
+		s.server.Close() // before the session ends, so that its last words still reach the client
+		p.Sessions.End(s, errShutdown)
+		p.Close()
+		client.Flush()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(stdioEnd):
+		p.Log.Warn("client does not read: what is owed to it is lost")
+	}
 	var gone *Error
 	if serverFirst && errors.As(s.Reason(), &gone) && gone.Exit != "exit status 0" {
 		return errors.New("server ended: " + gone.Exit)
 	}
 	return readErr
 }
+
+// stdioEnd is how long the end of a conversation may take. A process has 5 s of it.
+const stdioEnd = 15 * time.Second
 
 // readClient carries what the client says until in ends.
 func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, in io.Reader, max int, eof chan<- error) {
@@ -451,7 +240,7 @@ func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, 
 			client.Flush()
 		}
 	}, func(start string) {
-		p.reject(s, nil, &Error{Code: 413, Text: "message is over the size limit", ID: peekID(start)})
+		p.reject(s, nil, tooLarge(start))
 		s.server.Flush()
 	})
 	eof <- err
@@ -491,4 +280,13 @@ func parseRefusal(err error) *Error {
 		return &Error{Code: e.Code, Status: 400, Text: e.Error()}
 	}
 	return &Error{Code: codeParse, Status: 400, Text: "not a JSON-RPC message", Cause: err}
+}
+
+// tooLarge refuses a message over the size limit that begins with start.
+func tooLarge(start string) *Error {
+	e := &Error{Code: 413, Text: "message is over the size limit"}
+	if id, kind := peekID(start); kind != Response { // else the id is one of the other side's
+		e.ID = id
+	}
+	return e
 }

@@ -217,12 +217,34 @@ func TestPeekID(t *testing.T) {
 		{`[{"id":1,"x`, ``},
 		{`"id":1`, ``},
 		{`{"id":1 2`, `1`},
+		{`{"id":1,"params":{"x":"`, `1`},
 		{`xxxx`, ``},
 		{``, ``},
 	} {
-		if got := peekID(c.start); got != c.want {
+		if got, _ := peekID(c.start); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.start, got, c.want)
 		}
+	}
+}
+
+// An id belongs to the side that made the call: to answer the other's is to answer the wrong call.
+func TestPeekIDKind(t *testing.T) {
+	for _, c := range []struct {
+		start string
+		want  Kind
+	}{
+		{`{"id":1,"method":"tools/call","params":{"x":"`, Call},
+		{`{"method":"tools/call","id":1,"params":{"x":"`, Call},
+		{`{"id":1,"result":{"x":"`, Response},
+		{`{"error":{"x":1},"id":1,"y":"`, Response},
+		{`{"id":1,"params":{"x":"`, Opaque},
+	} {
+		if id, kind := peekID(c.start); id != "1" || kind != c.want {
+			t.Errorf("%s: got %s, %d, want 1, %d", c.start, id, kind, c.want)
+		}
+	}
+	if e := tooLarge(`{"id":1,"result":{"x":"`); e.ID != "" {
+		t.Errorf("got id %s in the refusal of a response, want none", e.ID)
 	}
 }
 

@@ -3,104 +3,12 @@
 
 package main
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
-
-// A mode is one thing the program can be asked to do.
-type mode struct {
-	name   string
-	groups string // of the settings it takes, with spaces between, beside "any"
-	words  string // what the words beside its flags are called, with spaces between
-	page   string // what -h prints
-}
-
-// modes returns all modes, in the order in which help lists them.
-func modes() []mode {
-	return []mode{
-		{"forward", "server clients limits common", "", usageForward},
-		{"demo", "common", "", usageDemo},
-		{"token", "", "NAME", usageToken},
+// usage returns the page of m, or the general one if m is nil.
+func usage(m *mode) string {
+	if m == nil {
+		return usageGeneral
 	}
-}
-
-// takes reports whether the settings of group mean something in m.
-func (m *mode) takes(group string) bool {
-	return group == "any" || slices.Contains(strings.Fields(m.groups), group)
-}
-
-// findMode returns the mode called name, or nil.
-func findMode(name string) *mode {
-	for _, m := range modes() {
-		if m.name == name {
-			return &m
-		}
-	}
-	return nil
-}
-
-func modeNames() (names []string) {
-	for _, m := range modes() {
-		names = append(names, m.name)
-	}
-	return names
-}
-
-// modeError returns what is wrong with name as a mode, or nil.
-func modeError(name string) error {
-	if findMode(name) != nil {
-		return nil
-	}
-	guess := ""
-	if n := nearest(name, modeNames()); n != "" {
-		guess = " (did you mean " + n + "?)"
-	}
-	return fmt.Errorf("unknown mode%s; want one of %s", guess, strings.Join(modeNames(), ", "))
-}
-
-// usage returns the page of the mode called name, or the general one if there is none.
-func usage(name string) string {
-	if m := findMode(name); m != nil {
-		return m.page
-	}
-	return usageGeneral
-}
-
-// nearest returns the one of names that word may be a misspelling of, or "": the first of those
-// that take the fewest changes, at most two and half the letters.
-func nearest(word string, names []string) string {
-	best, found := 3, ""
-	for _, n := range names {
-		if len(word) > len(n)+2 {
-			continue
-		}
-		if d := distance(word, n); d < best && 2*d <= len(n) {
-			best, found = d, n
-		}
-	}
-	return found
-}
-
-// distance returns how many letters must be added, removed or changed to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1) // row[j] is the distance between what has been seen of a and b[:j]
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := corner
-			if a[i] != b[j] {
-				d = 1 + min(corner, row[j], row[j+1])
-			}
-			corner, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
+	return m.page
 }
 
 const usageGeneral = `mcpproxy stands between MCP clients and an MCP server.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -48,20 +47,25 @@ func TestConfigHelp(t *testing.T) {
 }
 
 func TestUsagePages(t *testing.T) {
-	table := settings(os.LookupEnv)
+	table := settings(defaultConfig(), os.LookupEnv)
 	flag := regexp.MustCompile(`(?:^|[\s\[(])-([a-z][a-z-]+)`)
 	pages := map[string]string{"": usageGeneral}
+	var names []string
 	for _, m := range modes() {
+		names = append(names, m.name)
 		pages[m.name] = m.page
 		if !strings.HasPrefix(m.page, "mcpproxy -mode="+m.name+" ") || !strings.Contains(usageGeneral, "\n    "+m.name+" ") {
 			t.Errorf("%s: want it at the start of its page and in the general one", m.name)
 		}
-		for _, s := range table {
-			line := regexp.MustCompile(`(?m)^  -` + strings.TrimRight(s.name+" "+regexp.QuoteMeta(s.arg), " ") + `( |$)`)
-			if got, want := line.MatchString(m.page), s.group != "any" && m.takes(s.group); got != want {
-				t.Errorf("%s: -%s %s on its page: got %v, want %v", m.name, s.name, s.arg, got, want)
+		for name, s := range table {
+			line := regexp.MustCompile(`(?m)^  -` + strings.TrimRight(name+" "+regexp.QuoteMeta(s.arg), " ") + `( |$)`)
+			if got, want := line.MatchString(m.page), s.group != "" && m.takes(s.group); got != want {
+				t.Errorf("%s: -%s %s on its page: got %v, want %v", m.name, name, s.arg, got, want)
 			}
 		}
+	}
+	if got := strings.ReplaceAll(modeNames, " or ", ", "); got != strings.Join(names, ", ") {
+		t.Errorf("got %s, want %s", got, names)
 	}
 	for name, page := range pages {
 		lines := strings.Split(strings.TrimSuffix(page, "\n"), "\n")
@@ -74,7 +78,7 @@ func TestUsagePages(t *testing.T) {
 			}
 		}
 		for _, m := range flag.FindAllStringSubmatch(page, -1) {
-			if m[1] != "version" && !slices.ContainsFunc(table, func(s setting) bool { return s.name == m[1] }) {
+			if m[1] != "version" && table[m[1]].set == nil {
 				t.Errorf("%q: got -%s, want flags of the table", name, m[1])
 			}
 		}
@@ -86,8 +90,8 @@ func TestUsageDefaults(t *testing.T) {
 	seen := 0
 	for _, m := range modes() {
 		for _, found := range regexp.MustCompile(`(?m)^  -([a-z-]+) .*\(([0-9A-Za-z]+)\)$`).FindAllStringSubmatch(m.page, -1) {
-			p, c := configParser{table: settings(os.LookupEnv)}, defaultConfig()
-			if err := p.find(found[1]).set(c, found[2]); err != nil {
+			c := defaultConfig()
+			if err := settings(c, os.LookupEnv)[found[1]].set(found[2]); err != nil {
 				t.Errorf("%s: %v", found[0], err)
 			}
 			if got, want := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", defaultConfig()); got != want {
@@ -117,17 +121,5 @@ func TestUsageExamples(t *testing.T) {
 	}
 	if seen != 9 {
 		t.Errorf("got %d examples, want 9", seen)
-	}
-}
-
-func TestNearest(t *testing.T) {
-	names := []string{"url", "idle", "listen", "limit", "limit-status", "max-calls"}
-	for word, want := range map[string]string{
-		"lisen": "listen", "lsiten": "listen", "limits": "limit", "limit-statsu": "limit-status", "ulr": "", "uri": "url", "idel": "idle",
-		"": "", "x": "", "port": "", "max-call": "max-calls", "MAX-CALLS": "", strings.Repeat("x", 1000): "",
-	} {
-		if got := nearest(word, names); got != want {
-			t.Errorf("%q: got %q, want %q", word, got, want)
-		}
 	}
 }
