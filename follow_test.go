@@ -6,6 +6,7 @@ package main
 import (
 	"crypto/x509"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -250,7 +251,7 @@ func TestRealServers(t *testing.T) {
 	for _, c := range []struct{ h2, trusted bool }{{false, true}, {true, true}, {true, false}} {
 		server := httptest.NewUnstartedServer(handler)
 		server.EnableHTTP2 = c.h2
-		server.Config.ErrorLog = nil
+		server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 		server.StartTLS()
 		u := &upstream{t: t}
 		pool := x509.NewCertPool()

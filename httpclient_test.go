@@ -243,6 +243,7 @@ func TestClientHeadersLegacy(t *testing.T) {
 		u.say(upInitialize, upInitialized, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`, upCall("1"))
 		u.hears(`{"jsonrpc":"2.0","id":"i","result":{"protocolVersion":"2025-06-18"}}`)
 		u.hears(talkResult("1", "{}"))
+		synctest.Wait() // for the GET
 		u.close()
 		position := map[string]int{}
 		for n := 1; len(u.seen) > 0; n++ {
