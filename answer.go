@@ -19,6 +19,10 @@ var errTooLarge = errors.New("message is over the size limit")
 // eventFields is how many bytes of a server-sent event may be something else than its message.
 const eventFields = 4 << 10
 
+// maxAsked is how many milliseconds a server may ask its clients to wait: "The client MUST respect the
+// retry field".
+const maxAsked = 24 * 60 * 60 * 1000
+
 // An answer is what an HTTP server sends back for one request.
 type answer struct {
 	c        *httpConn
@@ -45,14 +49,14 @@ func (a *answer) relay(ctx context.Context, resp *http.Response) error {
 			a.whole(body)
 		}
 	}
-	if err != nil {
+	if err != nil && (a.m.Stream != nil || !a.answered) {
 		if a.m.Stream != nil && !isStateless(a.m.Revision) && a.at.id != "" {
 			// The client sees it break off and comes back for the rest.
 			broken := &Error{Code: 502, Text: "server's answer broke off", Cause: err}
 			a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply, Refusal: broken, Last: true}, nil)
 			return errDetached
 		}
-		if a.m.Stream != nil || a.at.id == "" || isStateless(a.m.Revision) {
+		if a.m.Stream != nil || a.at.id == "" || isStateless(a.m.Revision) || isTooLarge(err) {
 			return &Error{Code: 502, Text: "server's answer broke off", Cause: err}
 		}
 	}
@@ -140,18 +144,27 @@ func (a *answer) whole(body string) {
 		a.c.receive(&Message{Raw: body, Stream: a.m.Stream, Reply: a.reply}, nil)
 		return
 	}
-	// A client on stdio has no use for a status: give it the server's error under the id of its
-	// call, where the server left that out or made it null.
-	if e := member(body, "error"); a.m.Kind == Call && strings.HasPrefix(e, "{") {
-		if m, err := Parse(`{"jsonrpc":"2.0","id":` + a.m.ID + `,"error":` + e + `}`); err == nil {
-			a.message(m, nil)
-			return
-		}
-	}
-	if body != "" {
+	if body != "" && !a.adopt(body) {
 		a.c.d.log.Info("server's answer is no message", "status", a.reply.Status, "bytes", len(body))
 	}
 }
+
+// adopt gives a client on stdio, which has no use for a status, the server's error under the id of its
+// call, where the server left that out or made it null, and reports whether text was such an error.
+func (a *answer) adopt(text string) bool {
+	e := member(text, "error")
+	if a.m.Stream != nil || a.m.Kind != Call || !strings.HasPrefix(e, "{") {
+		return false
+	}
+	m, err := Parse(`{"jsonrpc":"2.0","id":` + a.m.ID + `,"error":` + e + `}`)
+	if err == nil {
+		a.message(m, nil)
+	}
+	return err == nil
+}
+
+// isTooLarge reports whether what a server sends would be over the limit again.
+func isTooLarge(err error) bool { return err == errTooLarge || err == errEventTooLong }
 
 // events hands on a stream of events. What is in them but no message goes on as it is.
 func (a *answer) events(body io.Reader) error {
@@ -167,16 +180,16 @@ func (a *answer) events(body io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if len(event.Data) > a.c.d.max {
-			return errTooLarge
-		}
 		if event.HasID {
 			a.at.id = event.ID
 		}
-		if event.Retry >= 0 {
-			a.at.retry = min(time.Duration(event.Retry)*time.Millisecond, maxRetry)
+		if len(event.Data) > a.c.d.max {
+			return errTooLarge
 		}
-		if event.Data != "" && a.texts(event.Data, &event) {
+		if event.Retry >= 0 {
+			a.at.retry = time.Duration(min(event.Retry, maxAsked)) * time.Millisecond
+		}
+		if event.Data != "" && (a.texts(event.Data, &event) || a.adopt(event.Data)) {
 			continue
 		}
 		if event.Data != "" {
@@ -196,7 +209,7 @@ func (a *answer) pieces(body io.Reader) error {
 		for rest := buf[:n]; len(rest) > 0; {
 			text, used := s.next(rest)
 			rest = rest[used:]
-			if s.size() > a.c.d.max {
+			if max(s.size(), len(strings.TrimSpace(text))) > a.c.d.max {
 				return errTooLarge
 			}
 			if text != "" && !a.texts(text, &Event{Frame: text, Retry: -1}) { // with the line end that separates it

@@ -84,10 +84,16 @@ func (d *httpDialer) goesOn(name string) bool {
 // only if it wrote nothing of it. Redirects are followed on the server's own origin alone, and
 // only those that keep the method.
 func (d *httpDialer) do(ctx context.Context, method, body string, header http.Header) (*http.Response, error) {
+	header["User-Agent"] = []string{"mcpproxy/" + version}
 	for name, values := range d.header {
 		header[name] = values
 	}
-	header["User-Agent"] = []string{"mcpproxy/" + version}
+	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values := header[name]; values != nil { // so spelled, it lets the transport send a POST again
+			delete(header, name)
+			header[strings.ToLower(name)] = values
+		}
+	}
 	u := d.url
 	for range maxRedirects {
 		r := &http.Request{Method: method, URL: u, Host: u.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
@@ -154,7 +160,12 @@ func (c *httpConn) Send(ctx context.Context, m *Message) error {
 		return nil
 	}
 	if m.Kind != Call {
-		err := c.exchange(c.ctx, m)
+		ctx, cancel := c.ctx, context.CancelFunc(func() {})
+		if t := c.s.table.bounds.CallTimeout; t > 0 { // the client is not read from meanwhile
+			ctx, cancel = context.WithTimeout(ctx, t)
+		}
+		err := c.exchange(ctx, m)
+		cancel()
 		if m.Method == methodInitialized && err == nil && !m.Local {
 			c.spawn(func() { c.follow(c.ctx, nil, position{}) })
 		}
@@ -203,19 +214,17 @@ func (c *httpConn) spawn(f func()) bool {
 
 // cancels ends the call that m cancels and reports whether m is to be posted too. MCP 2026-07-28,
 // Streamable HTTP: "closing the SSE response stream is itself the cancellation signal and no
-// notifications/cancelled message is expected"; in earlier revisions closing it says nothing.
+// notifications/cancelled message is expected"; in earlier revisions closing it says nothing, and
+// "the initialize request MUST NOT be cancelled by clients".
 func (c *httpConn) cancels(m *Message) bool {
 	c.mu.Lock()
 	call := c.calls[canonicalID(member(m.Params, "requestId"))]
 	c.mu.Unlock()
 	if call == nil {
-		return !m.Local || c.s.Revision() != ""
+		return c.s.Revision() != ""
 	}
-	stateless := isStateless(call.m.Revision)
-	if stateless || m.Local {
-		call.cancel()
-	}
-	return !stateless
+	call.cancel() // or what is left of it may be asked for to the end of the session
+	return !isStateless(call.m.Revision) && call.m.Method != methodInitialize
 }
 
 // refusalOf makes err an *Error.
@@ -237,7 +246,7 @@ func (c *httpConn) requestHeader(m *Message, o *Origin) http.Header {
 				h[name] = values
 			}
 		}
-	} else if m != nil && m.Revision != "" {
+	} else if m != nil && isStateless(m.Revision) {
 		c.d.params.mirror(h, m)
 	} else if revision := c.s.Revision(); revision != "" && (m == nil || m.Method != methodInitialize) {
 		h[revisionHeader] = []string{revision}
@@ -366,9 +375,9 @@ func (c *httpConn) follow(ctx context.Context, a *answer, at position) {
 			return
 		}
 		b.at = at
-		b.events(resp.Body)
+		err = b.events(resp.Body)
 		resp.Body.Close()
-		if b.answered || ctx.Err() != nil {
+		if b.answered || ctx.Err() != nil || a != nil && isTooLarge(err) {
 			return
 		}
 		if b.at != at {
