@@ -134,6 +134,7 @@ type httpConn struct {
 	ctx     context.Context // the conversation's life
 	end     context.CancelFunc
 	wg      sync.WaitGroup // exchanges nobody waits for
+	listen  sync.Once      // opens the GET stream of a client on stdio
 
 	mu      sync.Mutex // protects following
 	session string     // the server's Mcp-Session-Id
@@ -166,8 +167,8 @@ func (c *httpConn) Send(ctx context.Context, m *Message) error {
 		}
 		err := c.exchange(ctx, m)
 		cancel()
-		if m.Method == methodInitialized && err == nil && !m.Local {
-			c.spawn(func() { c.follow(c.ctx, nil, position{}) })
+		if m.Method == methodInitialized && err == nil {
+			c.listen.Do(func() { c.spawn(func() { c.follow(c.ctx, nil, position{}) }) })
 		}
 		return err
 	}

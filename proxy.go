@@ -338,7 +338,9 @@ func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
 		p.refuseServer(s, c.Message, e)
 		return
 	}
-	p.tellServer(s, cancellation(c.Message.ID, "call took too long"))
+	if c.Message.Method != methodInitialize { // "MUST NOT be cancelled by clients"
+		p.tellServer(s, cancellation(c.Message.ID, "call took too long"))
+	}
 	p.refuse(s, c.Message, e)
 	if c.cancel != nil {
 		c.cancel()

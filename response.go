@@ -102,7 +102,10 @@ func (x *httpStream) json(m *Message) error {
 	x.started = true
 	if m.Refusal != nil {
 		refusalHead(x.w.Header(), m.Refusal)
-		return x.body(m.Refusal.status(), m.Raw)
+		if err := x.body(m.Refusal.status(), m.Raw); err != nil {
+			return err
+		}
+		return x.flush() // the handler may still wait for the server
 	}
 	return x.body(x.status(m), m.Raw)
 }
