@@ -91,7 +91,8 @@ type Message struct {
 	Reply *Reply
 	// Event is the server-sent event in which a message to the client came, nil if in none.
 	Event *Event
-	// Answers is the call that a Response answers, once the session has found it.
+	// Answers is the call that a Response answers, once the session has found it, or that the proxy
+	// itself cancels.
 	Answers *PendingCall
 	// Refusal is the cause of a Response that the proxy made in place of the server's.
 	Refusal *Error

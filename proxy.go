@@ -338,9 +338,9 @@ func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
 		p.refuseServer(s, c.Message, e)
 		return
 	}
-	if c.Message.Method != methodInitialize { // "MUST NOT be cancelled by clients"
-		p.tellServer(s, cancellation(c.Message.ID, "call took too long"))
-	}
+	m := cancellation(c.Message.ID, "call took too long")
+	m.Answers = c
+	p.tellServer(s, m)
 	p.refuse(s, c.Message, e)
 	if c.cancel != nil {
 		c.cancel()

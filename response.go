@@ -102,10 +102,10 @@ func (x *httpStream) json(m *Message) error {
 	x.started = true
 	if m.Refusal != nil {
 		refusalHead(x.w.Header(), m.Refusal)
-		if err := x.body(m.Refusal.status(), m.Raw); err != nil {
+		if err := x.body(m.Refusal.status(), m.Raw); err != nil || m.Refusal.Code != http.StatusGatewayTimeout {
 			return err
 		}
-		return x.flush() // the handler may still wait for the server
+		return x.flush() // the handler may be waiting still, for a server that does not read
 	}
 	return x.body(x.status(m), m.Raw)
 }

@@ -81,6 +81,14 @@ type commandConn struct {
 	reader  sync.WaitGroup // ends with the process's output
 }
 
+// Send writes m. MCP, Cancellation: "The initialize request MUST NOT be cancelled by clients".
+func (c *commandConn) Send(ctx context.Context, m *Message) error {
+	if m.Local && m.Method == methodCancelled && m.Answers.Message.Method == methodInitialize {
+		return nil
+	}
+	return c.lineConn.Send(ctx, m)
+}
+
 func (c *commandConn) Listen(context.Context, Stream, *Origin) error { return nil }
 
 // Close ends the process and waits until all it said is carried on.
