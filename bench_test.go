@@ -98,7 +98,7 @@ func benchServer() (*process, error) {
 			io.WriteString(serverOut, answer+"\n")
 		}
 	}()
-	return &process{in: in, out: out, done: done, status: func() (string, bool) { return "exit status 0", true },
+	return &process{in: in, out: out, done: done, status: func() string { return "exit status 0" },
 		end: func() { in.Close(); <-done }}, nil
 }
 
@@ -157,7 +157,7 @@ func BenchmarkStdioToStdio(b *testing.B) {
 				io.WriteString(serverOut, strings.Replace(benchAnswer, `"id":7`, `"id":`+m.ID, 1)+"\n")
 			}
 		}()
-		return &process{in: in, out: out, done: done, status: func() (string, bool) { return "exit status 0", true },
+		return &process{in: in, out: out, done: done, status: func() string { return "exit status 0" },
 			end: func() { in.Close(); <-done }}, nil
 	}, 1<<20, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()

@@ -143,7 +143,10 @@ func ParseConfig(args []string, env func(string) (string, bool)) (*Config, error
 	if p.problems == nil {
 		return c, nil
 	}
-	e := &UsageError{p.problems, strings.TrimSpace("see: mcpproxy help " + p.first("mode"))}
+	e := &UsageError{p.problems, "see: mcpproxy help"}
+	if m != nil {
+		e.Hint += " " + m.name
+	}
 	if len(args) == 0 && m == nil {
 		e.Hint = strings.TrimSpace(usageGeneral)
 	}
@@ -324,6 +327,12 @@ func (p *configParser) check(c *Config, m *mode) {
 			if p.from[other] == "" {
 				p.problem("%s: means nothing without -%s", p.from[name], other)
 			}
+		}
+	}
+	for _, l := range c.Limits {
+		if l.Tier == "user" && p.from["auth-tokens"] == "" || l.Tier == "ip" && p.from["listen"] == "" {
+			p.problem("%s: tier %s counts nothing without -%s", p.from["limit"], l.Tier,
+				map[string]string{"user": "auth-tokens", "ip": "listen"}[l.Tier])
 		}
 	}
 	if c.AuthTokens != "" && slices.Contains(c.PassHeaders, "Authorization") {

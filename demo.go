@@ -25,7 +25,7 @@ const (
 
 	demoInfo   = `{"name":"mcpproxy-demo","version":"1.0.0"}`
 	demoReadme = "The demo server built into mcpproxy, to try things out with. Nothing it does has an effect " +
-		"outside the conversation. Its tools are echo, add, countdown, ask and fail; its prompt is greet."
+		"outside the conversation. Its tools are echo, add, countdown, ask and fail; its prompt is greet; its resource is demo://readme."
 	demoAbilities = `"capabilities":{"prompts":{},"resources":{},"tools":{}},"instructions":"` + demoReadme + `"`
 	demoPrompts   = `[{"name":"greet","description":"Asks for a greeting.","arguments":[{"name":"name","required":true}]}]`
 	demoQuestion  = `{"type":"object","properties":{"answer":{"type":"string"}},"required":["answer"]}`
@@ -159,7 +159,7 @@ func (s *demoServer) call(c *demoCall) {
 		s.refuse(c.ID, codeVersion, "Unsupported protocol version", data)
 	case stateless && !strings.HasPrefix(c.caps, "{"),
 		!stateless && s.revision == "" && c.Method != methodInitialize && c.Method != "ping":
-		s.refuse(c.ID, codeParams, "no initialize before, or no "+demoMeta+"protocolVersion and clientCapabilities in _meta", "")
+		s.refuse(c.ID, codeParams, "send initialize first, or put "+demoMeta+"protocolVersion and clientCapabilities into _meta", "")
 	case strings.HasSuffix(c.Method, "/list") && c.param("cursor") != "":
 		s.refuse(c.ID, codeParams, "unknown cursor", "") // every list here has one page
 	case c.Method == "tools/call":

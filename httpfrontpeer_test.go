@@ -55,7 +55,7 @@ func (g *frontRig) startChild() (*process, error) {
 		}
 	}()
 	g.children <- c
-	return &process{in: in, out: out, done: c.done, status: func() (string, bool) { return c.status, false }, end: func() {
+	return &process{in: in, out: out, done: c.done, status: func() string { return c.status }, end: func() {
 		in.Close()
 		c.exit()
 	}}, nil

@@ -51,7 +51,8 @@ func (f *httpFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, &Error{Code: 403, Text: "origin not allowed", Cause: errors.New("see -allow-origin: " + origin)})
 		return
 	case r.URL.Path != endpoint:
-		http.NotFound(w, r)
+		f.Log.Warn("request refused", "client", r.RemoteAddr, "path", r.URL.Path, "status", 404, "error", "MCP is at "+endpoint)
+		http.Error(w, "not found: MCP is at "+endpoint, http.StatusNotFound)
 		return
 	}
 	if origin != "" {
@@ -395,6 +396,7 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 	case err = <-failed:
 	case <-ctx.Done():
 	}
+	f.Log.Info("shutting down", "grace", grace)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	f.Proxy.Sessions.Refuse()

@@ -278,6 +278,8 @@ func limitInterceptor(l *Limiter, status int, report bool, log *slog.Logger) Int
 		t := Traffic{Session: s.ID(), User: s.User, Method: m.Method, Name: cmp.Or(m.Name, m.URI)}
 		if m.Origin != nil {
 			t.IP = m.Origin.IP
+		} else {
+			t.Session = "-" // the only one there is
 		}
 		tier, wait, ok := l.Take(time.Now(), t)
 		if ok {

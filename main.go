@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -83,7 +84,10 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 	}
 	switch c.Mode {
 	case "token":
-		err = printToken(c.Args[0], std)
+		if err = printToken(c.Args[0], std); err != nil {
+			fmt.Fprintf(std.err, "mcpproxy: %v\n", err)
+			return 2
+		}
 	case "demo":
 		err = serveDemo(ctx, std.in, std.out)
 		if ctx.Err() != nil {
@@ -150,7 +154,7 @@ func forward(ctx context.Context, c *Config, std stdio) error {
 	if c.Listen != "" {
 		var err error
 		if listener, err = net.Listen("tcp", c.Listen); err != nil {
-			return err
+			return fmt.Errorf("-listen: %w", err)
 		}
 		defer listener.Close()
 	}
@@ -216,13 +220,16 @@ func startChild(sp *spawner, argv []string, log *slog.Logger) (*process, error) 
 		return nil, err
 	}
 	log.Debug("server started", "command", argv[0])
-	return &process{in: child.In, out: child.Out, done: child.Done(), end: child.End, status: func() (string, bool) {
-		code, ok := child.Exit()
-		well := ok && code == 0
-		if !well {
+	var ending atomic.Bool // it did not end by itself
+	end := func() { ending.Store(true); child.End() }
+	return &process{in: child.In, out: child.Out, done: child.Done(), end: end, status: func() string {
+		switch code, ok := child.Exit(); {
+		case ending.Load():
+			log.Info("server ended", "status", child.Status())
+		case !ok || code != 0:
 			log.Error("server ended", "status", child.Status(), "stderr", strings.Join(child.tail(), "\n"))
 		}
-		return child.Status(), well
+		return child.Status()
 	}}, nil
 }
 
@@ -238,7 +245,7 @@ func startDemo() (*process, error) {
 		serverIn.CloseWithError(io.ErrClosedPipe)
 		serverOut.CloseWithError(err)
 	}()
-	return &process{in: in, out: out, done: done, status: func() (string, bool) { return "exit status 0", true }, end: func() {
+	return &process{in: in, out: out, done: done, status: func() string { return "exit status 0" }, end: func() {
 		in.Close()
 		select {
 		case <-done:

@@ -227,6 +227,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 			p.Log.Warn("response to no call dropped", "from", "server", "id", m.ID)
 			return
 		}
+		if m.Refusal != nil { // what became of it is known to its Conn only
+			p.Log.Warn("message refused", "method", call.Message.Method, "name", call.Message.Name, "id", m.ID, "code", m.Refusal.Code, "error", m.Refusal)
+		}
 		m.Answers = call
 		if m.Stream == nil {
 			m.Stream = call.Stream
@@ -355,7 +358,7 @@ func (p *Proxy) settle(s *Session, reason error) {
 	var e *Error
 	switch {
 	case errors.As(reason, &e):
-	case reason == errShutdown:
+	case reason == errShutdown, reason == errGone:
 		e = &Error{Code: 503, Text: "shutting down"}
 	default:
 		e = &Error{Code: 404, Text: "session ended", Cause: reason}
@@ -365,7 +368,7 @@ func (p *Proxy) settle(s *Session, reason error) {
 	}
 	s.takeAll(ToClient)
 	for _, c := range s.takeAll(ToServer) {
-		if reason == errShutdown {
+		if reason == errShutdown || reason == errGone {
 			p.answerRefused(s, c.Message, e)
 		} else {
 			p.refuse(s, c.Message, e)

@@ -220,7 +220,7 @@ func (w *talk) start() (*process, error) {
 	}()
 	return &process{
 		in: in, out: talkOut{talkReader(out, w.slow), out}, done: p.done, end: func() { in.Close(); <-p.done },
-		status: func() (string, bool) { return p.status, p.status == "exit status 0" },
+		status: func() string { return p.status },
 	}, nil
 }
 

@@ -241,7 +241,7 @@ func (s *scanner) whole(start, depth int, f field) (end int) {
 
 func (s *scanner) value(i, depth int, f field) int {
 	if i >= len(s.text) {
-		return s.syntax(i, "text ends where a value should be")
+		return s.syntax(i, "not JSON: the text ends too early")
 	}
 	var end int
 	switch c := s.text[i]; {
@@ -263,7 +263,7 @@ func (s *scanner) value(i, depth int, f field) int {
 			return i + len(word)
 		}
 	}
-	return s.syntax(i, "no value begins so")
+	return s.syntax(i, "not JSON: unexpected character")
 }
 
 // nest reads an object or an array.
@@ -279,7 +279,7 @@ func (s *scanner) nest(i, depth int, f field) int {
 		inner := fieldNone
 		if object {
 			if i >= len(s.text) || s.text[i] != '"' {
-				return s.syntax(i, "no key where one should be")
+				return s.syntax(i, "not JSON: expected a key in double quotes")
 			}
 			key := i
 			end, plain := skipString(s.text, i)

@@ -50,7 +50,7 @@ type Session struct {
 	timer    *time.Timer
 	quiet    chan struct{} // closed once no call of the client waits; nil if nobody asks
 	ended    bool
-	reason   error // why it ended
+	reason   error // why it ended, or is about to
 }
 
 var (
@@ -59,6 +59,7 @@ var (
 	errDeleted  = errors.New("client ended the session")
 	errShutdown = errors.New("proxy is shutting down")
 	errServed   = errors.New("request was served")
+	errGone     = errors.New("client is gone")
 )
 
 // ID is the id of the session towards the client, "" if it has none.
@@ -92,7 +93,19 @@ func (s *Session) Ended() bool {
 func (s *Session) Reason() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.ended {
+		return nil
+	}
 	return s.reason
+}
+
+// leave says why the session is about to end, whatever End is told then.
+func (s *Session) leave(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.reason = reason
+	}
 }
 
 // label names the session in the log: its id is a secret, so only the start of it.

@@ -87,7 +87,10 @@ func (t *Sessions) End(s *Session, reason error) {
 	delete(t.open, s)
 	s.mu.Lock()
 	delete(t.byID, s.id)
-	s.ended, s.reason = true, reason
+	if s.reason == nil {
+		s.reason = reason
+	}
+	s.ended, reason = true, s.reason
 	if s.timer != nil {
 		s.timer.Stop()
 	}

@@ -117,6 +117,9 @@ func adds[T any](field *[]T, parse func(string) (T, error)) func(string) error {
 	}
 }
 
+// letters are those of the names of variables, mostly.
+const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789"
+
 // addsHeader returns a set function that adds to h what the value says, or the variable or file it names.
 func addsHeader(h http.Header, env func(string) (string, bool)) func(string) error {
 	return func(v string) error {
@@ -129,7 +132,12 @@ func addsHeader(h http.Header, env func(string) (string, bool)) func(string) err
 		}
 		value = strings.TrimSpace(value)
 		if variable, ok := strings.CutPrefix(value, "env:"); ok {
-			value, _ = env(variable)
+			var set bool
+			if value, set = env(variable); !set && strings.Trim(variable, letters) == "" {
+				return fmt.Errorf("%s: variable %s is not set", name, variable)
+			} else if !set { // that may be the value itself
+				return fmt.Errorf("%s: its variable is not set", name)
+			}
 		} else if path, ok := strings.CutPrefix(value, "file:"); ok {
 			data, err := readFile(path)
 			if err != nil {
@@ -139,7 +147,7 @@ func addsHeader(h http.Header, env func(string) (string, bool)) func(string) err
 		}
 		value = strings.TrimSpace(value)
 		if value == "" || strings.ContainsFunc(value, unicode.IsControl) { // RFC 9110, 5.5
-			return fmt.Errorf("%s: the value is empty, not set, or has a line break or other control character", name)
+			return fmt.Errorf("%s: the value is empty, or has a line break or other control character", name)
 		}
 		h.Add(name, value)
 		return nil

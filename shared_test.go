@@ -83,7 +83,7 @@ func (g *sharedRig) start() (*process, error) {
 		s.heard <- m
 	}, func(string) { g.t.Error("got a line over the limit at the server") })
 	end := func() { in.Close(); s.exit("exit status 0") }
-	return &process{in: in, out: out, done: s.done, status: func() (string, bool) { return s.status, s.status == "exit status 0" }, end: end}, nil
+	return &process{in: in, out: out, done: s.done, status: func() string { return s.status }, end: end}, nil
 }
 
 func (s *sharedPeer) exit(status string) {

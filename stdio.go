@@ -19,9 +19,9 @@ var errClosed = errors.New("conversation is over")
 type process struct {
 	in     io.WriteCloser
 	out    io.Reader
-	done   <-chan struct{}       // closed once it has ended
-	status func() (string, bool) // how it ended, for people, and whether well; after done
-	end    func()                // ends it and waits for that; may be called more than once
+	done   <-chan struct{} // closed once it has ended
+	status func() string   // how it ended, for people; after done
+	end    func()          // ends it and waits for that; may be called more than once
 }
 
 // A commandDialer gives sessions a process each to talk to, except those without a session in the
@@ -70,8 +70,7 @@ func ended(p *process) error {
 	case <-time.After(time.Second):
 		p.end() // it closed its output and lives on
 	}
-	status, _ := p.status()
-	return &Error{Code: 502, Text: "server is gone", Exit: status}
+	return &Error{Code: 502, Text: "server is gone", Exit: p.status()}
 }
 
 // A commandConn is the conversation of one session with its process.
@@ -208,12 +207,16 @@ func serveStdio(ctx context.Context, p *Proxy, in io.Reader, out io.WriteCloser,
 	case <-client.closed:
 	case <-wait.Done():
 	}
-	serverFirst := s.Ended()
+	serverFirst, reason := s.Ended(), errGone
+	if ctx.Err() != nil {
+		reason = errShutdown
+	}
+	s.leave(reason)
 	closed := make(chan struct{})
 	go func() { // a client that does not read holds this up: it then ends with the program
 		defer close(closed)
 		s.server.Close() // before the session ends, so that its last words still reach the client
-		p.Sessions.End(s, errShutdown)
+		p.Sessions.End(s, reason)
 		p.Close()
 		client.Flush()
 	}()

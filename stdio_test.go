@@ -427,7 +427,7 @@ func lineProcess(serve func(in *bufio.Reader, out io.Writer)) *process {
 		serverOut.Close()
 	}()
 	return &process{in: in, out: out, done: done,
-		status: func() (string, bool) { return "exit status 3", false },
+		status: func() string { return "exit status 3" },
 		end: func() {
 			in.Close()
 			out.Close()

@@ -34,8 +34,8 @@ Examples:
     $ mcpproxy -mode=forward -url https://example.com/mcp -header 'Authorization: env:AUTH'
     Give a client that only knows stdio a remote server.
 
-    $ mcpproxy -mode=forward -listen :8080 -auth-tokens FILE -limit user=5/s -url URL
-    Stand in front of a server: known users only, each with 5 calls a second.
+    $ mcpproxy -mode=forward -listen :80 -allow-host HOST -auth-tokens FILE -limit user=5/s -demo
+    Stand before a server: known users only, each with 5 calls a second.
 
 A setting comes from its flag, else from its variable (MCPPROXY_MAX_CALLS for -max-calls),
 else from the file that -config names, else it has its default.
@@ -62,8 +62,8 @@ The clients: one on stdin and stdout, or with
   -auth-tokens FILE         only with a token of this file (see: mcpproxy help token)
   -trusted-proxy CIDR       through this proxy, whose X-Forwarded-For counts *
 Limits (a TIME of 0 is no limit, but with -grace no wait):
-  -limit TIER=RATE[:BURST]  calls a s, m or h, as ip=100/m:20 (20 at once). TIER is global,
-                            ip, user, session, endpoint, or one, as tools/call:search *
+  -limit TIER=RATE[:BURST]  calls per s, m, h or d: ip=100/m:20, 20 of them at once. TIER is
+                            global, ip, user, session, endpoint, or one: tools/call:search *
   -limit-status 429|200     HTTP status of what they refuse (429)
   -limit-report             log what they would refuse, and let it pass
   -max-message SIZE         of one message (64MiB)
