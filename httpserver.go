@@ -194,7 +194,7 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	}
 	x.prefersSSE = prefersEvents(r.Header.Get("Accept"))
 	defer func() { // also when serve panics to break the connection off
-		if s.Transient || x.initializes && s.ID() == "" {
+		if s.Transient || x.initializes && (s.ID() == "" || f.Command && s.Revision() == "") {
 			f.Proxy.Sessions.End(s, errServed)
 		}
 	}()
