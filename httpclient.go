@@ -366,7 +366,9 @@ func (c *httpConn) follow(ctx context.Context, a *answer, at position) {
 			return
 		}
 		b.at = at
-		b.events(resp.Body)
+		if err := b.events(resp.Body); err != nil && ctx.Err() == nil {
+			c.d.log.Info("GET stream broke off", "error", err)
+		}
 		resp.Body.Close()
 		if b.answered || ctx.Err() != nil {
 			return

@@ -268,6 +268,11 @@ func TestRelayBroken(t *testing.T) {
 			relayFlush(w, "id: 1\ndata: \n\n")
 			panic(http.ErrAbortHandler)
 		}, 0},
+		{"stream after the answer", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			relayFlush(w, "data: "+frontResult("1", "{}")+"\n\n")
+			panic(http.ErrAbortHandler)
+		}, 0},
 		{"JSON", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Content-Length", "1000")
