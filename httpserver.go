@@ -342,12 +342,11 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 		}
 	}
 	x, left := client.take(s, w, number, after)
-	if x == nil {
-		f.refuse(w, r, &Error{Code: 404, Text: "session not found", Bare: true})
-		return
-	}
 	x.keepAlives()
 	x.serve(r, left)
+	if number == 0 {
+		x.end() // what comes from now on waits in the queue for the next GET
+	}
 	if x.detach(w) {
 		panic(http.ErrAbortHandler)
 	}

@@ -185,6 +185,21 @@ func TestFrontGetReopened(t *testing.T) {
 	})
 }
 
+// A client that heard nothing on its GET has no event to name when it comes back.
+func TestFrontGetReopenedWithoutID(t *testing.T) {
+	inFront(t, nil, func(g *frontRig) {
+		session, c := g.initialize("2025-11-25")
+		p := g.start("GET", "", session)
+		p.answer()
+		p.giveUp()
+		synctest.Wait()
+		c.says(frontCall(`"ask"`, "roots/list"))
+		synctest.Wait()
+		again := frontStream(t, g.do("GET", "", session))
+		again.data(frontCall(`"ask"`, "roots/list"))
+	})
+}
+
 // MCP 2025-11-25, Resumability: "The server MAY use this header to replay messages that would have been sent after
 // the last event ID, on the stream that was disconnected … MUST NOT replay messages that would have been delivered
 // on a different stream."
