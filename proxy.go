@@ -239,6 +239,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		if m.Stream == nil {
 			m.Stream = s.streamFor("", true)
 		}
+		if m.Resumed { // sent again, as the client lost it the first time
+			s.strike(ToClient, m.ID)
+		}
 		if refusal := s.book(ToClient, &PendingCall{Message: m}); refusal != nil {
 			p.refuseServer(s, m, refusal)
 			return

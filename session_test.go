@@ -853,3 +853,18 @@ func TestRefusedCallsAreNotBooked(t *testing.T) {
 		x.clientHears()
 	})
 }
+
+// A server that replays its call on a GET that resumes a stream makes it once.
+func TestServersCallReplayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		x.replies(sessCall("1"))
+		again := sessParse(t, sessCall("1"))
+		again.Resumed = true
+		x.receive(again, nil)
+		x.clientHears(sessCall("1"), sessCall("1"))
+		x.says(sessResult("1"))
+		x.serverHears(sessResult("1"))
+	})
+}
