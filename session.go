@@ -121,7 +121,11 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 	now := time.Now()
 	s.used = now
 	if s.ended {
-		return &Error{Code: 404, Text: "session not found", Bare: true}
+		var gone *Error
+		if s.id == "" && errors.As(s.reason, &gone) {
+			return gone
+		}
+		return &Error{Code: 404, Text: "session not found", Bare: s.id != ""}
 	}
 	if s.calls[d][c.key] != nil {
 		return &Error{Code: codeInvalid, Status: 400, Text: "a call with this id is in flight"}

@@ -868,3 +868,14 @@ func TestServersCallReplayed(t *testing.T) {
 		x.serverHears(sessResult("1"))
 	})
 }
+
+// Without a session id a call that comes too late is refused like those that were in flight.
+func TestBookAfterEndWithoutID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		x.receive(nil, &Error{Code: 502, Text: "server is gone", Exit: "exit status 3"})
+		x.says(sessCall("1"))
+		x.clientHears(`"id":1…"code":502…"exit":"exit status 3"`)
+	})
+}
