@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,7 @@ type Session struct {
 	client    Conn
 	server    Server
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
+	aside     atomic.Int32                            // what the proxy is telling the server by itself
 
 	mu       sync.Mutex                 // protects following
 	id       string                     // towards the client; "" if it has none
