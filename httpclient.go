@@ -209,7 +209,7 @@ func (c *httpConn) cancels(m *Message) bool {
 	call := c.calls[canonicalID(member(m.Params, "requestId"))]
 	c.mu.Unlock()
 	if call == nil {
-		return !m.Local || c.s.Revision() != ""
+		return c.s.Revision() != ""
 	}
 	stateless := isStateless(call.m.Revision)
 	if stateless || m.Local {
