@@ -23,6 +23,7 @@ import (
 
 const (
 	closeTimeout = 5 * time.Second // for the DELETE at the end
+	takeTimeout  = time.Minute     // for a server to take what is no call
 	minRetry     = time.Second     // before a stream is opened again, doubling
 	maxRetry     = 30 * time.Second
 	maxRedirects = 3
@@ -154,7 +155,9 @@ func (c *httpConn) Send(ctx context.Context, m *Message) error {
 		return nil
 	}
 	if m.Kind != Call {
-		err := c.exchange(c.ctx, m)
+		ctx, cancel := context.WithTimeout(c.ctx, takeTimeout)
+		defer cancel()
+		err := c.exchange(ctx, m)
 		if m.Method == methodInitialized && err == nil && !m.Local {
 			c.spawn(func() { c.follow(c.ctx, nil, position{}) })
 		}
