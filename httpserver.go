@@ -399,9 +399,10 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 	f.Proxy.Sessions.Refuse()
 	wg.Go(func() { server.Shutdown(limit) })
 	f.Proxy.Sessions.Quiet(limit)
-	f.Proxy.Close()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // what was refused is yet to be written
 	defer cancel()
+	context.AfterFunc(last, func() { server.Close() }) // a client that does not read must not hold up the end
+	f.Proxy.Close()
 	server.Shutdown(last)
 	server.Close()
 	wg.Wait()
