@@ -879,3 +879,35 @@ func TestBookAfterEndWithoutID(t *testing.T) {
 		x.clientHears(`"id":1…"code":502…"exit":"exit status 3"`)
 	})
 }
+
+// A sessStuck is a server that reads nothing.
+type sessStuck struct {
+	sessConn
+	free chan struct{}
+}
+
+func (c *sessStuck) Send(context.Context, *Message) error { <-c.free; return nil }
+
+// A server that does not read costs no other session what the proxy has to say to its server.
+func TestAsideIsEachSessionsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		stuck := &sessStuck{free: make(chan struct{})}
+		defer close(stuck.free)
+		other, err := x.p.Sessions.Open(&sessConn{}, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.setServer(stuck)
+		for range 2 * maxAside {
+			x.p.tellServer(other, sessParse(t, sessResult("1")))
+		}
+		synctest.Wait()
+		if n := other.aside.Load(); n != maxAside {
+			t.Errorf("got %d waiting, want %d", n, maxAside)
+		}
+		x.p.tellServer(x.s, sessParse(t, sessResult("2")))
+		x.serverHears(sessResult("2"))
+	})
+}
