@@ -33,7 +33,7 @@ type answer struct {
 }
 
 // relay hands the messages of resp to the session as they arrive. It returns nil when the exchange
-// is complete; errDetached when the call may yet be answered on another stream; errRelayed when
+// is complete; errDetached when what is left of it may yet come on another stream; errRelayed when
 // the server answered otherwise than with a response and the client has got that; else why there
 // is no answer.
 func (a *answer) relay(ctx context.Context, resp *http.Response) error {
@@ -50,13 +50,15 @@ func (a *answer) relay(ctx context.Context, resp *http.Response) error {
 		}
 	}
 	if err != nil && (a.m.Stream != nil || !a.answered) {
-		if a.m.Stream != nil && !isStateless(a.m.Revision) && a.at.id != "" {
-			// The client sees it break off and comes back for the rest.
+		// What is too long once is too long again.
+		resumable := a.at.id != "" && !isStateless(a.m.Revision) && !isTooLarge(err)
+		if a.m.Stream != nil && (resumable || a.answered) {
+			// The client sees it break off, and comes back for the rest if there is one.
 			broken := &Error{Code: 502, Text: "server's answer broke off", Cause: err}
 			a.c.receive(&Message{Stream: a.m.Stream, Reply: a.reply, Refusal: broken, Last: true}, nil)
 			return errDetached
 		}
-		if a.m.Stream != nil || a.at.id == "" || isStateless(a.m.Revision) || isTooLarge(err) {
+		if a.m.Stream != nil || !resumable {
 			return &Error{Code: 502, Text: "server's answer broke off", Cause: err}
 		}
 	}

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,6 +24,7 @@ import (
 
 const (
 	closeTimeout = 5 * time.Second // for the DELETE at the end
+	takeTimeout  = time.Minute     // for a server to take what is no call
 	minRetry     = time.Second     // before a stream is opened again, doubling
 	maxRetry     = 30 * time.Second
 	maxRedirects = 3
@@ -161,12 +163,9 @@ func (c *httpConn) Send(ctx context.Context, m *Message) error {
 		return nil
 	}
 	if m.Kind != Call {
-		ctx, cancel := c.ctx, context.CancelFunc(func() {})
-		if t := c.s.table.bounds.CallTimeout; t > 0 { // the client is not read from meanwhile
-			ctx, cancel = context.WithTimeout(ctx, t)
-		}
+		ctx, cancel := context.WithTimeout(c.ctx, min(takeTimeout, cmp.Or(c.s.table.bounds.CallTimeout, takeTimeout)))
+		defer cancel()
 		err := c.exchange(ctx, m)
-		cancel()
 		if m.Method == methodInitialized && err == nil {
 			c.listen.Do(func() { c.spawn(func() { c.follow(c.ctx, nil, position{}) }) })
 		}
@@ -376,7 +375,9 @@ func (c *httpConn) follow(ctx context.Context, a *answer, at position) {
 			return
 		}
 		b.at = at
-		err = b.events(resp.Body)
+		if err = b.events(resp.Body); err != nil && ctx.Err() == nil {
+			c.d.log.Info("GET stream broke off", "error", err)
+		}
 		resp.Body.Close()
 		if b.answered || ctx.Err() != nil || a != nil && isTooLarge(err) {
 			return

@@ -5,7 +5,9 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -268,6 +270,11 @@ func TestRelayBroken(t *testing.T) {
 			relayFlush(w, "id: 1\ndata: \n\n")
 			panic(http.ErrAbortHandler)
 		}, 0},
+		{"stream after the answer", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			relayFlush(w, "data: "+frontResult("1", "{}")+"\n\n")
+			panic(http.ErrAbortHandler)
+		}, 0},
 		{"JSON", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Content-Length", "1000")
@@ -393,6 +400,58 @@ func TestRelayUnreachable(t *testing.T) {
 		frontRefusal{502, 502, ""}.check(t, g.do("GET", ""))
 		if n := len(g.front.Proxy.Sessions.open); n != 0 {
 			t.Errorf("got %d sessions left, want none", n)
+		}
+	})
+}
+
+// relayStdio is a session of a client that is not on HTTP with an HTTP server.
+func relayStdio(t *testing.T, server http.HandlerFunc) (*Proxy, *Session, *sessConn) {
+	upstream := newFrontNet("127.0.0.1:3001")
+	s := &http.Server{Handler: server}
+	go s.Serve(upstream)
+	t.Cleanup(func() { s.Close() })
+	u, _ := url.Parse("http://127.0.0.1:3001/mcp")
+	dialer := newHTTPDialer(u, nil, 1<<20, slog.New(slog.DiscardHandler))
+	dialer.transport.DialContext, dialer.transport.Proxy = upstream.dial, nil
+	p, client := NewProxy(dialer, sessBounds(), slog.New(slog.DiscardHandler)), &sessConn{}
+	session, err := p.Open(t.Context(), client, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(dialer.Close)
+	t.Cleanup(p.Close)
+	return p, session, client
+}
+
+// A server that never takes a notification does not silence the client.
+func TestRelayNotificationNeverTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, s, _ := relayStdio(t, relayed(nil, func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() }))
+		began := time.Now()
+		p.ToServer(t.Context(), s, sessParse(t, frontNote("x")))
+		if got := time.Since(began); got != takeTimeout {
+			t.Errorf("got the notification given up after %v, want %v", got, takeTimeout)
+		}
+	})
+}
+
+// A cancellation of 2026-07-28 that crosses the answer has no stream to close and is not posted.
+func TestRelayCancellationTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := make(chan *http.Request, 10)
+		p, s, client := relayStdio(t, relayed(seen, func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, frontResult("1", "{}"))
+		}))
+		body, _ := frontModern("1", "test/x", "")
+		p.ToServer(t.Context(), s, sessParse(t, body))
+		synctest.Wait()
+		if got := client.take(); len(got) != 1 {
+			t.Fatalf("got %q, want the answer", got)
+		}
+		p.ToServer(t.Context(), s, sessParse(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`))
+		if n := len(seen); n != 1 {
+			t.Errorf("server: got %d requests, want 1", n)
 		}
 	})
 }

@@ -195,7 +195,7 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 	}
 	x.prefersSSE = prefersEvents(r.Header.Get("Accept"))
 	defer func() { // also when serve panics to break the connection off
-		if s.Transient || x.initializes && s.ID() == "" {
+		if s.Transient || x.initializes && (s.ID() == "" || f.Command && s.Revision() == "") {
 			f.Proxy.Sessions.End(s, errServed)
 		}
 	}()
@@ -343,12 +343,11 @@ func (f *httpFront) resume(w http.ResponseWriter, r *http.Request, s *Session, c
 		}
 	}
 	x, left := client.take(s, w, number, after)
-	if x == nil {
-		f.refuse(w, r, &Error{Code: 404, Text: "session not found", Bare: true})
-		return
-	}
 	x.keepAlives()
 	x.serve(r, left)
+	if number == 0 {
+		x.end() // what comes from now on waits in the queue for the next GET
+	}
 	if x.detach(w) {
 		panic(http.ErrAbortHandler)
 	}
@@ -402,9 +401,10 @@ func serveHTTP(ctx context.Context, f *httpFront, l net.Listener, grace time.Dur
 	f.Proxy.Sessions.Refuse()
 	wg.Go(func() { server.Shutdown(limit) })
 	f.Proxy.Sessions.Quiet(limit)
-	f.Proxy.Close()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // what was refused is yet to be written
 	defer cancel()
+	context.AfterFunc(last, func() { server.Close() }) // a client that does not read must not hold up the end
+	f.Proxy.Close()
 	server.Shutdown(last)
 	server.Close()
 	wg.Wait()

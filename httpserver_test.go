@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
@@ -443,5 +444,30 @@ func TestFrontShutdownGrace(t *testing.T) {
 			}
 			<-g.served
 		})
+	}
+}
+
+// A client that does not read what is written to it does not hold up the end. This runs in real time: who
+// waits for a mutex stops the time of a bubble.
+func TestFrontShutdownSlowReader(t *testing.T) {
+	g := newFrontRig(t, func(g *frontRig) { g.grace = 100 * time.Millisecond })
+	g.serve(newCommandDialer(g.startChild, 1<<20, slog.New(slog.NewTextHandler(g.log, nil))), true)
+	session, c := g.initialize("2025-11-25")
+	call := `{"jsonrpc":"2.0","id":1,"method":"test/wait","params":{"_meta":{"progressToken":"p"}}}`
+	conn := g.raw()
+	go conn.Write([]byte("POST /mcp HTTP/1.1\r\nHost: localhost\r\n" + session +
+		"\r\nContent-Length: " + strconv.Itoa(len(call)) + "\r\n\r\n" + call))
+	c.hears("test/wait")
+	go func() { // ends with the child
+		for range 1000 {
+			c.says(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}`)
+		}
+	}()
+	g.stop()
+	select {
+	case <-g.served:
+	case <-time.After(20 * time.Second):
+		t.Error("got no end, want one")
+		conn.Close()
 	}
 }

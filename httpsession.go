@@ -160,14 +160,10 @@ func (c *httpClient) sent(number int, seq uint64) bool {
 }
 
 // take lets w serve the stream with this number from the event after on: the rest of a call's
-// stream, or, for 0, what belongs to no call; a GET takes that over from an earlier one. It
-// returns nil when the session is over.
+// stream, or, for 0, what belongs to no call; a GET takes that over from an earlier one.
 func (c *httpClient) take(s *Session, w http.ResponseWriter, number int, after uint64) (*httpStream, chan struct{}) {
 	c.mu.Lock()
-	x := c.streams[number]
-	if number == 0 {
-		x = nil
-	}
+	x := c.streams[number] // none has the number 0
 	c.mu.Unlock()
 	if x == nil {
 		x = &httpStream{client: c, session: s, done: make(chan struct{}), standalone: true, number: number}
@@ -177,10 +173,7 @@ func (c *httpClient) take(s *Session, w http.ResponseWriter, number int, after u
 	defer x.mu.Unlock()
 	x.w, x.started = w, false
 	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return nil, nil
-	}
+	finished := x.finished || number != 0 && x.standalone || c.closed
 	var queued []*Message
 	var earlier *httpStream
 	if number == 0 {
@@ -197,7 +190,6 @@ func (c *httpClient) take(s *Session, w http.ResponseWriter, number int, after u
 	if earlier != nil {
 		go earlier.end() // ends after endTimeout at the latest
 	}
-	finished := x.finished || number != 0 && x.standalone
 	x.begin(false)
 	for _, frame := range frames {
 		if _, err := w.Write([]byte(frame)); err != nil {

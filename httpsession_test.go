@@ -185,6 +185,21 @@ func TestFrontGetReopened(t *testing.T) {
 	})
 }
 
+// A client that heard nothing on its GET has no event to name when it comes back.
+func TestFrontGetReopenedWithoutID(t *testing.T) {
+	inFront(t, nil, func(g *frontRig) {
+		session, c := g.initialize("2025-11-25")
+		p := g.start("GET", "", session)
+		p.answer()
+		p.giveUp()
+		synctest.Wait()
+		c.says(frontCall(`"ask"`, "roots/list"))
+		synctest.Wait()
+		again := frontStream(t, g.do("GET", "", session))
+		again.data(frontCall(`"ask"`, "roots/list"))
+	})
+}
+
 // MCP 2025-11-25, Resumability: "The server MAY use this header to replay messages that would have been sent after
 // the last event ID, on the stream that was disconnected … MUST NOT replay messages that would have been delivered
 // on a different stream."
@@ -398,4 +413,38 @@ func TestFrontBatch(t *testing.T) {
 		frontRefusal{400, -32600, ""}.check(t, g.do("POST", "[]", session))
 		c.hearsNothing()
 	})
+}
+
+// The head of the answer to initialize carries the session's id, also when it is written before the
+// answer is known: a command may take long to start, and may say something first.
+func TestFrontSessionIDBeforeAnswer(t *testing.T) {
+	for name, first := range map[string]func(c *frontChild){
+		"slow start":   func(*frontChild) { time.Sleep(2 * keepAlive) },
+		"notification": func(c *frontChild) { c.says(frontNote("message")) },
+	} {
+		for _, well := range []bool{true, false} {
+			script := func(g *frontRig) {
+				g.script = func(c *frontChild, m *Message) {
+					if m.Method != "initialize" {
+						frontScript(c, m)
+						return
+					}
+					if first(c); well {
+						c.says(frontResult(m.ID, `{"protocolVersion":"2025-11-25"}`))
+					} else {
+						c.says(frontError(m.ID, "-32602"))
+					}
+				}
+			}
+			inFront(t, script, func(g *frontRig) {
+				resp := g.do("POST", frontInitialize("1", "2025-11-25"))
+				id := resp.Header.Get("Mcp-Session-Id")
+				frontBody(t, resp)
+				synctest.Wait()
+				if n := len(g.front.Proxy.Sessions.open); id == "" || n != btoi(well) {
+					t.Errorf("%s, answered well %v: got session %q and %d open", name, well, id, n)
+				}
+			})
+		}
+	}
 }

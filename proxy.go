@@ -22,12 +22,12 @@ type Proxy struct {
 	Log      *slog.Logger
 	dialer   Dialer
 	chain    []Interceptor // in order towards the server, in reverse towards the client
-	aside    chan struct{} // bounds answers to a server that are sent from the side
 	wg       sync.WaitGroup
 }
 
 // Answers that the proxy itself owes a server are not sent by the goroutine that reads from it:
-// a server that does not read while it writes would never be read from again.
+// a server that does not read while it writes would never be read from again. So many of a session
+// may wait.
 const maxAside = 64
 
 var (
@@ -43,7 +43,7 @@ var (
 // NewProxy makes a proxy to the server that dialer reaches. Messages to the server meet the
 // interceptors in the order given.
 func NewProxy(dialer Dialer, b Bounds, log *slog.Logger, chain ...Interceptor) *Proxy {
-	p := &Proxy{Log: log, dialer: dialer, chain: chain, aside: make(chan struct{}, maxAside)}
+	p := &Proxy{Log: log, dialer: dialer, chain: chain}
 	p.Sessions = NewSessions(b, p.settle)
 	return p
 }
@@ -242,6 +242,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		if m.Stream == nil {
 			m.Stream = s.streamFor("", true)
 		}
+		if m.Resumed { // sent again, as the client lost it the first time
+			s.strike(ToClient, m.ID)
+		}
 		if refusal := s.book(ToClient, &PendingCall{Message: m}); refusal != nil {
 			p.refuseServer(s, m, refusal)
 			return
@@ -320,14 +323,13 @@ func (p *Proxy) tellServer(s *Session, m *Message) {
 	if server == nil {
 		return
 	}
-	select {
-	case p.aside <- struct{}{}:
-	default:
+	if s.aside.Add(1) > maxAside {
+		s.aside.Add(-1)
 		p.Log.Warn("message to the server lost: it does not read", "id", m.ID)
 		return
 	}
 	p.wg.Go(func() { // ends with the server, whose Close unblocks Send
-		defer func() { <-p.aside }()
+		defer s.aside.Add(-1)
 		if err := server.Send(context.Background(), m); err != nil {
 			p.Log.Debug("message to the server lost", "id", m.ID, "error", err)
 		}

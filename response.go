@@ -74,11 +74,7 @@ func (x *httpStream) copyHead(m *Message) {
 			h[name] = values
 		case sessionHeader:
 			// The server's own id stays between it and the proxy.
-			if x.initializes && x.session.ID() == "" {
-				if id := x.session.table.Name(x.session); id != "" {
-					h[sessionHeader] = []string{id}
-				}
-			}
+			x.name()
 		default:
 			if strings.HasPrefix(name, "Mcp-") {
 				h[name] = values
@@ -98,7 +94,9 @@ func (x *httpStream) json(m *Message) error {
 	if x.w == nil {
 		return errClosed
 	}
-	x.name(m)
+	if m.Result != "" {
+		x.name()
+	}
 	x.started = true
 	if m.Refusal != nil {
 		refusalHead(x.w.Header(), m.Refusal)
@@ -116,9 +114,9 @@ func (x *httpStream) body(status int, text string) error {
 	return x.text(text)
 }
 
-// name gives the session its id with the answer to initialize.
-func (x *httpStream) name(m *Message) {
-	if x.initializes && m.Result != "" && x.session.ID() == "" && x.w != nil {
+// name gives the session its id with the head of the answer to initialize.
+func (x *httpStream) name() {
+	if x.initializes && x.session.ID() == "" {
 		if id := x.session.table.Name(x.session); id != "" {
 			x.w.Header()[sessionHeader] = []string{id}
 		}
@@ -157,7 +155,6 @@ func (x *httpStream) event(m *Message) error {
 		}, m.Raw)
 	}
 	if !x.started {
-		x.name(m)
 		if err := x.begin(m.Kind != Response); err != nil {
 			return err
 		}
@@ -183,6 +180,7 @@ func (x *httpStream) begin(prime bool) error {
 	h["Content-Type"] = []string{"text/event-stream"}
 	h["Cache-Control"] = []string{"no-cache, no-transform"}
 	h["X-Accel-Buffering"] = []string{"no"}
+	x.name() // whatever the answer will be: a head is written once
 	x.started, x.sse = true, true
 	x.w.WriteHeader(http.StatusOK)
 	if prime && !x.standalone && x.client.keeps && x.session.Revision() >= primingSince {

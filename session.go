@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,7 @@ type Session struct {
 	client    Conn
 	server    Server
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
+	aside     atomic.Int32                            // what the proxy is telling the server by itself
 
 	mu       sync.Mutex                 // protects following
 	id       string                     // towards the client; "" if it has none
@@ -134,7 +136,11 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 	now := time.Now()
 	s.used = now
 	if s.ended {
-		return &Error{Code: 404, Text: "session not found", Bare: true}
+		var gone *Error
+		if s.id == "" && errors.As(s.reason, &gone) {
+			return gone
+		}
+		return &Error{Code: 404, Text: "session not found", Bare: s.id != ""}
 	}
 	if s.calls[d][c.key] != nil {
 		return &Error{Code: codeInvalid, Status: 400, Text: "a call with this id is in flight"}

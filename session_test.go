@@ -853,3 +853,61 @@ func TestRefusedCallsAreNotBooked(t *testing.T) {
 		x.clientHears()
 	})
 }
+
+// A server that replays its call on a GET that resumes a stream makes it once.
+func TestServersCallReplayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		x.replies(sessCall("1"))
+		again := sessParse(t, sessCall("1"))
+		again.Resumed = true
+		x.receive(again, nil)
+		x.clientHears(sessCall("1"), sessCall("1"))
+		x.says(sessResult("1"))
+		x.serverHears(sessResult("1"))
+	})
+}
+
+// Without a session id a call that comes too late is refused like those that were in flight.
+func TestBookAfterEndWithoutID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		x.receive(nil, &Error{Code: 502, Text: "server is gone", Exit: "exit status 3"})
+		x.says(sessCall("1"))
+		x.clientHears(`"id":1…"code":502…"exit":"exit status 3"`)
+	})
+}
+
+// A sessStuck is a server that reads nothing.
+type sessStuck struct {
+	sessConn
+	free chan struct{}
+}
+
+func (c *sessStuck) Send(context.Context, *Message) error { <-c.free; return nil }
+
+// A server that does not read costs no other session what the proxy has to say to its server.
+func TestAsideIsEachSessionsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		stuck := &sessStuck{free: make(chan struct{})}
+		defer close(stuck.free)
+		other, err := x.p.Sessions.Open(&sessConn{}, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.setServer(stuck)
+		for range 2 * maxAside {
+			x.p.tellServer(other, sessParse(t, sessResult("1")))
+		}
+		synctest.Wait()
+		if n := other.aside.Load(); n != maxAside {
+			t.Errorf("got %d waiting, want %d", n, maxAside)
+		}
+		x.p.tellServer(x.s, sessParse(t, sessResult("2")))
+		x.serverHears(sessResult("2"))
+	})
+}

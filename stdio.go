@@ -107,7 +107,7 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		log.Warn("server wrote a line that is no message", "count", bad, "bytes", len(line), "error", err)
 	}
 	flush := func(more bool) {
-		if !more && s != nil { // the line for which others were kept back may have gone no further
+		if !more && s != nil { // the line for which others were kept back may have been dropped
 			s.client.Flush()
 		}
 	}
@@ -134,9 +134,6 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 		default:
 			m.More = more
 			receive(m, nil)
-		}
-		if !more && s != nil { // the last of several may have been dropped
-			s.client.Flush()
 		}
 	}, func(start string) {
 		log.Warn("server wrote a message over the size limit", "limit", max)

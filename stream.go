@@ -113,16 +113,14 @@ func (x *httpStream) text(s string) error {
 	return nil
 }
 
-// extend gives the client time to read what is written next, and returns what to flush it with,
-// nil if no handler serves the stream.
-func (x *httpStream) extend() *http.ResponseController {
+// extend gives the client time to read what is written next.
+func (x *httpStream) extend() {
 	x.ctl.Lock()
 	defer x.ctl.Unlock()
 	if now := time.Now(); x.rc != nil && now.Sub(x.extended) > writeTimeout/2 {
 		x.extended = now
 		x.rc.SetWriteDeadline(now.Add(writeTimeout))
 	}
-	return x.rc
 }
 
 func (x *httpStream) flushLater() {
@@ -144,11 +142,11 @@ func (x *httpStream) flush() error {
 		x.later.Stop()
 		x.later = nil
 	}
-	rc := x.extend()
-	if rc == nil {
+	if x.w == nil {
 		return errClosed
 	}
-	return rc.Flush()
+	x.extend()
+	return http.NewResponseController(x.w).Flush() // x.rc may be that of a request yet to take over
 }
 
 // finish ends the stream.

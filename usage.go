@@ -34,8 +34,8 @@ Examples:
     $ mcpproxy -mode=forward -url https://example.com/mcp -header 'Authorization: env:AUTH'
     Give a client that only knows stdio a remote server.
 
-    $ mcpproxy -mode=forward -listen :80 -allow-host HOST -auth-tokens FILE -limit user=5/s -demo
-    Stand before a server: known users only, each with 5 calls a second.
+    $ mcpproxy -mode=forward -listen :8080 -allow-host HOST -auth-tokens FILE -url URL
+    Stand in front of a server, for known users only.
 
 A setting comes from its flag, else from its variable (MCPPROXY_MAX_CALLS for -max-calls),
 else from the file that -config names, else it has its default.
