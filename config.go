@@ -345,6 +345,9 @@ const maxConfig = 1 << 20
 
 // readFile returns what the file at path holds, if that is not more than maxConfig.
 func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path) // which might never end, or never begin
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -446,3 +446,10 @@ func FuzzCommandLine(f *testing.F) {
 		}
 	})
 }
+
+// A file that is none may never end.
+func TestReadFileRegular(t *testing.T) {
+	if _, err := readFile(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("got %v, want that it is not a regular file", err)
+	}
+}

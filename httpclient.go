@@ -284,16 +284,21 @@ func (c *httpConn) exchange(ctx context.Context, m *Message) error {
 	}
 	a := &answer{c: c, m: m, reply: &Reply{Status: resp.StatusCode, Header: resp.Header}}
 	err = a.relay(ctx, resp)
-	if resp.StatusCode == http.StatusNotFound && c.sessionID() != "" && !isStateless(m.Revision) {
-		// "When a client receives HTTP 404 in response to a request containing an Mcp-Session-Id,
-		// it MUST start a new session."
-		c.setSession("")
-		if m.Stream == nil && m.Kind == Call && !a.answered {
-			c.receive(refusalOf(err).answer(m.ID), nil)
-		}
-		c.receive(nil, &Error{Code: 404, Text: "session ended", Exit: "session not found"})
+	if c.lost(resp, m.Revision) && m.Stream == nil {
+		return nil // the end of the session has answered
 	}
 	return err
+}
+
+// lost ends the session when resp says that the server does not know it: "When a client receives
+// HTTP 404 in response to a request containing an Mcp-Session-Id, it MUST start a new session".
+func (c *httpConn) lost(resp *http.Response, revision string) bool {
+	if resp.StatusCode != http.StatusNotFound || c.sessionID() == "" || isStateless(revision) {
+		return false
+	}
+	c.setSession("")
+	c.receive(nil, &Error{Code: 404, Text: "session not found at the server"})
+	return true
 }
 
 // Listen relays the client's own GET.
@@ -304,7 +309,9 @@ func (c *httpConn) Listen(ctx context.Context, x Stream, o *Origin) error {
 	}
 	defer resp.Body.Close()
 	a := &answer{c: c, m: &Message{Stream: x}, reply: &Reply{Status: resp.StatusCode, Header: resp.Header}}
-	return a.relay(ctx, resp)
+	err = a.relay(ctx, resp)
+	c.lost(resp, o.Header.Get(revisionHeader))
+	return err
 }
 
 // Close ends the session at the server and waits for what is under way.

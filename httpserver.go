@@ -47,7 +47,7 @@ func (f *httpFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !f.hostAllowed(r.Host):
 		f.refuse(w, r, &Error{Code: 403, Text: "host not allowed", Cause: errors.New("see -allow-host: " + r.Host)})
 		return
-	case origin != "" && !f.originAllowed(origin):
+	case len(r.Header["Origin"]) > 1 || origin != "" && !f.originAllowed(origin):
 		f.refuse(w, r, &Error{Code: 403, Text: "origin not allowed", Cause: errors.New("see -allow-origin: " + origin)})
 		return
 	case r.URL.Path != endpoint:
@@ -124,7 +124,8 @@ func (f *httpFront) originAllowed(origin string) bool {
 		return true
 	}
 	u, err := url.Parse(origin)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && isLoopback(u.Hostname())
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && isLoopback(u.Hostname()) &&
+		origin == u.Scheme+"://"+u.Host // and nothing more
 }
 
 // allowCORS lets a browser's page on an allowed origin read the answer.

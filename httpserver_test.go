@@ -471,3 +471,17 @@ func TestFrontShutdownSlowReader(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// What is more than an origin, or more than one, is nobody's whom the proxy knows.
+func TestFrontOriginExact(t *testing.T) {
+	f := &httpFront{Origins: []string{"https://app.example.com"}}
+	for origin, want := range map[string]bool{
+		"http://localhost": true, "http://localhost:3000": true, "https://[::1]:1": true, "https://app.example.com": true,
+		"http://localhost#x": false, "http://localhost/": false, "http://localhost?x": false, "http://u@localhost": false,
+		"https://app.example.com.evil.com": false, "localhost": false, "null": false,
+	} {
+		if got := f.originAllowed(origin); got != want {
+			t.Errorf("%s: got %t, want %t", origin, got, want)
+		}
+	}
+}

@@ -8,24 +8,33 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// lineBuffer is how much is read and written at a time.
-const lineBuffer = 64 << 10
+const (
+	lineBuffer = 64 << 10 // how much is read and written at a time
+	maxWaiting = 1000     // senders
+)
 
 // A lineConn writes messages to a byte stream, one a line. It owns w.
 //
 // MCP, stdio: "Messages are delimited by newlines, and MUST NOT contain embedded newlines."
 type lineConn struct {
-	w       io.WriteCloser
-	waiting atomic.Int32 // senders that have yet to get mu
+	w io.WriteCloser
+	// patience is how long the reader may leave a write waiting before it counts as gone; 0 is for
+	// ever. Only files have that, as the pipes of a child are.
+	patience time.Duration
+	waiting  atomic.Int32 // senders that have yet to get mu
 
 	mu  sync.Mutex // protects following, and is held while writing to w
 	buf []byte
 	err error // of an earlier write
+
+	extended time.Time // when patience last began
 }
 
 // Send writes m. It leaves the writing to the next sender if one is waiting already.
@@ -33,7 +42,10 @@ func (c *lineConn) Send(_ context.Context, m *Message) error {
 	if m.Kind == Opaque {
 		return nil
 	}
-	c.waiting.Add(1)
+	if c.waiting.Add(1) > maxWaiting {
+		c.waiting.Add(-1)
+		return &Error{Code: 503, Text: "server does not read", RetryAfter: time.Second}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	follows := c.waiting.Add(-1) > 0 || m.More
@@ -53,6 +65,7 @@ func (c *lineConn) Send(_ context.Context, m *Message) error {
 		if err := c.flush(); err != nil {
 			return err
 		}
+		c.extend()
 		if _, c.err = io.WriteString(c.w, m.Raw); c.err != nil {
 			return c.err
 		}
@@ -76,6 +89,7 @@ func (c *lineConn) Flush() error {
 // flush requires that c.mu is held.
 func (c *lineConn) flush() error {
 	if len(c.buf) > 0 && c.err == nil {
+		c.extend()
 		_, c.err = c.w.Write(c.buf)
 		if cap(c.buf) > 4*lineBuffer {
 			c.buf = nil
@@ -83,6 +97,19 @@ func (c *lineConn) flush() error {
 		c.buf = c.buf[:0]
 	}
 	return c.err
+}
+
+// extend gives the reader time for what is written next. It requires that c.mu is held.
+func (c *lineConn) extend() {
+	if c.patience == 0 {
+		return
+	}
+	if now := time.Now(); now.Sub(c.extended) > c.patience/2 {
+		c.extended = now
+		if f, ok := c.w.(*os.File); ok {
+			f.SetWriteDeadline(now.Add(c.patience))
+		}
+	}
 }
 
 // Close closes the stream, which also unblocks a Send that waits for its reader.

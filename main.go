@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -131,12 +132,21 @@ func printToken(name string, std stdio) error {
 }
 
 func newLogger(c *Config, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel}
+	options := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		// What a peer wrote as an id or a name may be as long as a message.
+		if a.Value.Kind() == slog.KindString && len(a.Value.String()) > maxLogged {
+			a.Value = slog.StringValue(a.Value.String()[:maxLogged] + " [cut]")
+		}
+		return a
+	}}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }
+
+// maxLogged is how much of one value is logged, in bytes: a line of a server's stderr is.
+const maxLogged = stderrLine + 16
 
 // A closingDialer has something of its own that must be closed when all sessions have ended.
 type closingDialer interface {
@@ -148,8 +158,10 @@ type closingDialer interface {
 func forward(ctx context.Context, c *Config, std stdio) error {
 	log := newLogger(c, std.err)
 	beat, end := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { heartbeat(beat) })
+	defer wg.Wait()
 	defer end()
-	go heartbeat(beat)
 	var listener net.Listener
 	if c.Listen != "" {
 		var err error

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -70,8 +71,8 @@ func newSharedServer(start func() (*process, error), max int, log *slog.Logger) 
 }
 
 // open makes the Server of one transient session.
-func (s *sharedServer) open(receive func(*Message, error)) Server {
-	return &sharedHandle{shared: s, receive: receive}
+func (s *sharedServer) open(receive func(*Message, error), patience time.Duration) Server {
+	return &sharedHandle{shared: s, receive: receive, patience: patience}
 }
 
 // Close ends the process and waits for it.
@@ -87,7 +88,7 @@ func (s *sharedServer) Close() {
 }
 
 // get returns the running process, started if need be.
-func (s *sharedServer) get(ctx context.Context) (*sharedRun, error) {
+func (s *sharedServer) get(ctx context.Context, patience time.Duration) (*sharedRun, error) {
 	for {
 		s.mu.Lock()
 		if s.run != nil || s.closed {
@@ -100,7 +101,7 @@ func (s *sharedServer) get(ctx context.Context) (*sharedRun, error) {
 		}
 		wait := time.Until(s.notUntil)
 		if wait <= 0 {
-			run, err := s.begin()
+			run, err := s.begin(patience)
 			s.mu.Unlock()
 			return run, err
 		}
@@ -114,14 +115,14 @@ func (s *sharedServer) get(ctx context.Context) (*sharedRun, error) {
 }
 
 // begin starts the process. It requires that s.mu is held.
-func (s *sharedServer) begin() (*sharedRun, error) {
+func (s *sharedServer) begin(patience time.Duration) (*sharedRun, error) {
 	p, err := s.start()
 	if err != nil {
 		s.delay()
 		return nil, &Error{Code: 502, Text: "server could not be started", Cause: err}
 	}
 	run := &sharedRun{process: p, began: time.Now(), gone: make(chan struct{}), calls: map[string]*sharedCall{}}
-	run.line.w = p.in
+	run.line.w, run.line.patience = p.in, patience
 	s.run = run
 	s.wg.Go(func() { // ends with the process's output
 		readServer(p, nil, s.max, s.log, func(m *Message, _ error) { s.deliver(run, m) })
@@ -331,8 +332,9 @@ func (r *sharedRun) restore(m *Message) (*sharedCall, *Message) {
 
 // A sharedHandle is the Server of a transient session, which makes one call.
 type sharedHandle struct {
-	shared  *sharedServer
-	receive func(*Message, error)
+	shared   *sharedServer
+	receive  func(*Message, error)
+	patience time.Duration // with a process that does not read
 }
 
 func (h *sharedHandle) Flush() error                                  { return nil }
@@ -352,7 +354,7 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 	if err := h.check(m); err != nil {
 		return err
 	}
-	run, err := h.shared.get(ctx)
+	run, err := h.shared.get(ctx, h.patience)
 	if err != nil {
 		return err
 	}
@@ -364,7 +366,11 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 		<-run.gone // at once
 		return run.err
 	}
-	if err := run.line.Send(ctx, c.rename()); err != nil {
+	var busy *Error
+	if err := run.line.Send(ctx, c.rename()); errors.As(err, &busy) {
+		run.forget(c)
+		return busy
+	} else if err != nil {
 		run.process.end() // which reads nothing more; the loop tells how it ended
 	}
 	for {

@@ -41,13 +41,13 @@ func newCommandDialer(start func() (*process, error), max int, log *slog.Logger)
 
 func (d *commandDialer) Dial(_ context.Context, s *Session, receive func(*Message, error)) (Server, error) {
 	if s.Transient {
-		return d.shared.open(receive), nil
+		return d.shared.open(receive, s.table.bounds.CallTimeout), nil
 	}
 	p, err := d.start()
 	if err != nil {
 		return nil, &Error{Code: 502, Text: "server could not be started", Cause: err}
 	}
-	c := &commandConn{lineConn: lineConn{w: p.in}, process: p}
+	c := &commandConn{lineConn: lineConn{w: p.in, patience: s.table.bounds.CallTimeout}, process: p}
 	c.reader.Go(func() {
 		readServer(p, s, d.max, d.log, receive)
 		receive(nil, ended(p))
@@ -85,7 +85,13 @@ func (c *commandConn) Send(ctx context.Context, m *Message) error {
 	if m.Local && m.Method == methodCancelled && m.Answers.Message.Method == methodInitialize {
 		return nil
 	}
-	return c.lineConn.Send(ctx, m)
+	err := c.lineConn.Send(ctx, m)
+	var busy *Error
+	if err != nil && !errors.As(err, &busy) {
+		go c.process.end() // which takes 5 s at most, and with which all else ends
+		err = &Error{Code: 502, Text: "server is gone", Cause: err}
+	}
+	return err
 }
 
 func (c *commandConn) Listen(context.Context, Stream, *Origin) error { return nil }
@@ -194,15 +200,16 @@ func serveStdio(ctx context.Context, p *Proxy, in io.Reader, out io.WriteCloser,
 	for _, c := range s.takeAll(ToClient) {
 		p.refuseServer(s, c.Message, errClosed)
 	}
-	wait, cancel := context.WithCancel(ctx)
-	if ctx.Err() != nil {
-		wait, cancel = context.WithTimeout(context.WithoutCancel(ctx), grace)
-	}
-	defer cancel()
+	quiet := s.Quiet()
 	select {
-	case <-s.Quiet():
+	case <-quiet:
 	case <-client.closed:
-	case <-wait.Done():
+	case <-ctx.Done():
+		select {
+		case <-quiet:
+		case <-client.closed:
+		case <-time.After(grace):
+		}
 	}
 	serverFirst, reason := s.Ended(), errGone
 	if ctx.Err() != nil {
@@ -223,7 +230,9 @@ func serveStdio(ctx context.Context, p *Proxy, in io.Reader, out io.WriteCloser,
 		p.Log.Warn("client does not read: what is owed to it is lost")
 	}
 	var gone *Error
-	if serverFirst && errors.As(s.Reason(), &gone) && gone.Exit != "exit status 0" {
+	if serverFirst && errors.As(s.Reason(), &gone) && gone.Exit == "" {
+		return gone
+	} else if serverFirst && gone != nil && gone.Exit != "exit status 0" {
 		return errors.New("server ended: " + gone.Exit)
 	}
 	return readErr

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -245,6 +246,27 @@ func TestPeekIDKind(t *testing.T) {
 	}
 	if e := tooLarge(`{"id":1,"result":{"x":"`); e.ID != "" {
 		t.Errorf("got id %s in the refusal of a response, want none", e.ID)
+	}
+}
+
+// A child that does not read must not hold on to those who write to it.
+func TestLineConnPatience(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c := &lineConn{w: w, patience: 20 * time.Millisecond}
+	defer c.Close()
+	for _, size := range []int{1 << 20, 10} { // more than a pipe holds; and after that nothing goes
+		if err := c.Send(t.Context(), &Message{Kind: Call, Raw: strings.Repeat("x", size)}); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%d bytes: got %v, want %v", size, err, os.ErrDeadlineExceeded)
+		}
+	}
+	c.waiting.Store(maxWaiting)
+	var busy *Error
+	if err := c.Send(t.Context(), &Message{Kind: Call, Raw: "{}"}); !errors.As(err, &busy) || busy.Code != 503 {
+		t.Errorf("too many senders: got %v, want 503", err)
 	}
 }
 

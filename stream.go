@@ -59,7 +59,11 @@ type httpStream struct {
 
 // Send writes m. A stream that is finished refuses it with errClosed.
 func (x *httpStream) Send(m *Message) error {
-	x.mu.Lock()
+	if m.Refusal != nil { // it may come from where nobody can wait
+		x.lockSoon()
+	} else {
+		x.mu.Lock()
+	}
 	defer x.mu.Unlock()
 	if x.finished {
 		if m.Kind == Opaque {
@@ -181,19 +185,25 @@ func (x *httpStream) Abort() {
 	x.finish()
 }
 
-// end finishes the stream. A write that waits for the client has a moment left.
+// end finishes the stream.
 func (x *httpStream) end() {
-	if !x.mu.TryLock() {
-		x.ctl.Lock()
-		if x.rc != nil {
-			x.extended = time.Now()
-			x.rc.SetWriteDeadline(x.extended.Add(endTimeout))
-		}
-		x.ctl.Unlock()
-		x.mu.Lock()
-	}
+	x.lockSoon()
 	defer x.mu.Unlock()
 	x.finish()
+}
+
+// lockSoon locks x.mu. A write that waits for the client has a moment left.
+func (x *httpStream) lockSoon() {
+	if x.mu.TryLock() {
+		return
+	}
+	x.ctl.Lock()
+	if x.rc != nil {
+		x.extended = time.Now()
+		x.rc.SetWriteDeadline(x.extended.Add(endTimeout))
+	}
+	x.ctl.Unlock()
+	x.mu.Lock()
 }
 
 // attach lets the stream be served by w. An earlier handler is sent away.
