@@ -37,6 +37,7 @@ type httpFront struct {
 	Hosts, Origins []string // allowed beside the loopback names
 
 	text textReader
+	late flusher
 }
 
 // ServeHTTP checks who asks, then dispatches. MCP, Streamable HTTP: "Servers MUST validate the
@@ -174,7 +175,7 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 		f.refuse(w, r, refusal)
 		return
 	}
-	x := &httpStream{client: s.client.(*httpClient), session: s, done: make(chan struct{}), w: w, request: m}
+	x := &httpStream{client: s.client.(*httpClient), session: s, done: make(chan struct{}), flusher: &f.late, w: w, request: m}
 	batch, bad := []*Message{m}, []*Error(nil)
 	if m != nil {
 		x.stateless = isStateless(revisionOf(m, r.Header))
@@ -320,7 +321,7 @@ func (f *httpFront) get(w http.ResponseWriter, r *http.Request, o *Origin) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	x := &httpStream{client: client, session: s, done: make(chan struct{}), w: w, standalone: true}
+	x := &httpStream{client: client, session: s, done: make(chan struct{}), flusher: &f.late, w: w, standalone: true}
 	if !client.track(x, cancel) {
 		f.refuse(w, r, &Error{Code: 404, Text: "session not found", Bare: true})
 		return

@@ -28,6 +28,7 @@ type httpStream struct {
 	client  *httpClient
 	session *Session
 	done    chan struct{} // closed when nothing more will be sent
+	flusher *flusher      // nil where no answer of an HTTP server is relayed
 
 	stateless   bool     // 2026-07-28
 	request     *Message // the only message of the POST, nil for a GET or a batch
@@ -47,8 +48,8 @@ type httpStream struct {
 	wrote    bool   // since the last keep-alive
 	scratch  []byte // for events
 
-	idle  *time.Timer // for the next keep-alive; nil while no handler serves the stream, and in front of an HTTP server
-	later *time.Timer // flushes what waits for more to come; nil if nothing does
+	idle *time.Timer // for the next keep-alive; nil while no handler serves the stream, and in front of an HTTP server
+	late bool        // something waits in flusher for more to come
 
 	ctl sync.Mutex               // protects following; never held while writing
 	rc  *http.ResponseController // nil while no handler serves the stream
@@ -128,23 +129,24 @@ func (x *httpStream) extend() {
 }
 
 func (x *httpStream) flushLater() {
-	if x.later == nil {
-		x.later = time.AfterFunc(flushDelay, x.flushNow)
+	if !x.late {
+		x.late = true
+		x.flusher.add(x)
 	}
 }
 
 func (x *httpStream) flushNow() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.later != nil && x.w != nil {
+	if x.late && x.w != nil {
 		x.flush()
 	}
 }
 
 func (x *httpStream) flush() error {
-	if x.later != nil {
-		x.later.Stop()
-		x.later = nil
+	if x.late {
+		x.late = false
+		x.flusher.remove(x)
 	}
 	if x.w == nil {
 		return errClosed
@@ -230,9 +232,9 @@ func (x *httpStream) detach(w http.ResponseWriter) (broken bool) {
 	}
 	x.ctl.Lock()
 	defer x.ctl.Unlock()
-	if x.later != nil {
-		x.later.Stop()
-		x.later = nil
+	if x.late {
+		x.late = false
+		x.flusher.remove(x)
 	}
 	if x.w == w {
 		x.w, x.rc, x.left = nil, nil, nil
@@ -279,4 +281,42 @@ func (x *httpStream) keepAlive() {
 	x.flush()
 	x.wrote = false
 	x.idle.Reset(keepAlive)
+}
+
+// A flusher flushes what streams have waiting, a moment later, unless they have done so meanwhile. It
+// has one timer for all: one for each would wake the runtime's poller for each. The zero value is
+// ready.
+type flusher struct {
+	mu    sync.Mutex // protects following
+	late  map[*httpStream]struct{}
+	armed bool
+}
+
+func (f *flusher) add(x *httpStream) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.late == nil {
+		f.late = map[*httpStream]struct{}{}
+	}
+	f.late[x] = struct{}{}
+	if !f.armed {
+		f.armed = true
+		time.AfterFunc(flushDelay, f.flush)
+	}
+}
+
+func (f *flusher) remove(x *httpStream) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.late, x)
+}
+
+func (f *flusher) flush() {
+	f.mu.Lock()
+	late := f.late
+	f.late, f.armed = nil, false
+	f.mu.Unlock()
+	for x := range late {
+		go x.flushNow() // ends when its client reads, or has had its time
+	}
 }
