@@ -302,7 +302,7 @@ func (t *textReader) read(r io.Reader, size int64, max int) (string, error) {
 	}
 	buf, _ := t.buffers.Get().(*[]byte)
 	if buf == nil {
-		b := make([]byte, 32<<10)
+		b := make([]byte, 64<<10)
 		buf = &b
 	}
 	defer t.buffers.Put(buf)

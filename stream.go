@@ -14,7 +14,8 @@ const (
 	keepAlive    = 15 * time.Second // of silence before a comment is sent
 	endTimeout   = time.Second      // for a client to read what is being written when its stream ends
 	flushDelay   = time.Millisecond // for which a part of a stream waits for what mostly follows
-	writeChunk   = 256 << 10        // bytes that a client must read within writeTimeout
+	writeChunk   = 64 << 10         // bytes that a client must read within writeTimeout
+	smallWrite   = 2 << 10          // bytes that net/http buffers
 	streamRetry  = 1000             // milliseconds after which a client may come back
 	primingSince = "2025-11-25"     // the first revision whose clients expect an event without data
 )
@@ -111,7 +112,14 @@ func (x *httpStream) text(s string) error {
 		part := s[:min(len(s), writeChunk)]
 		s = s[len(part):]
 		x.extend()
-		if _, err := io.WriteString(x.w, part); err != nil {
+		var err error
+		if len(part) <= smallWrite {
+			_, err = io.WriteString(x.w, part)
+		} else { // WriteString would pass it on in pieces of that size
+			x.scratch = append(x.scratch[:0], part...)
+			_, err = x.w.Write(x.scratch)
+		}
+		if err != nil {
 			return err
 		}
 	}
