@@ -15,7 +15,6 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -34,29 +33,14 @@ func main() {
 }
 
 // tuneMemory trades memory for time: the heap of a proxy is small and short-lived, and collecting it
-// as often as by default takes a quarter of the time of a message. GOGC and GOMEMLIMIT have the last
-// word.
+// as often as by default took a quarter of the processor time of a 10 KB message from stdio to stdio.
+// GOGC and GOMEMLIMIT have the last word.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(1 << 30)
-	}
-}
-
-// heartbeat has a timer pending until ctx ends that is nearer than the timers that requests set
-// and unset. The runtime wakes its poller, with a system call, for every timer that is set to be the
-// next.
-func heartbeat(ctx context.Context) {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
 	}
 }
 
@@ -157,11 +141,6 @@ type closingDialer interface {
 // forward stands between clients and a server until ctx ends or the one client is gone.
 func forward(ctx context.Context, c *Config, std stdio) error {
 	log := newLogger(c, std.err)
-	beat, end := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { heartbeat(beat) })
-	defer wg.Wait()
-	defer end()
 	var listener net.Listener
 	if c.Listen != "" {
 		var err error

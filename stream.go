@@ -292,8 +292,7 @@ func (x *httpStream) keepAlive() {
 }
 
 // A flusher flushes what streams have waiting, a moment later, unless they have done so meanwhile. It
-// has one timer for all: one for each would wake the runtime's poller for each. The zero value is
-// ready.
+// has one timer for all of them, not one for each answer. The zero value is ready.
 type flusher struct {
 	mu    sync.Mutex // protects following
 	late  map[*httpStream]struct{}
