@@ -105,10 +105,8 @@ func (a *answer) message(m *Message, event *Event) {
 	m.Resumed = a.m.Kind == Opaque && a.m.Stream != nil
 	if m.Kind == Response && a.m.Kind == Call && canonicalID(m.ID) == canonicalID(a.m.ID) {
 		a.answered = true
-		if a.m.Method == "tools/list" && m.Result != "" && isStateless(a.m.Revision) {
-			for _, bad := range a.c.d.params.learn(m.Result) {
-				a.c.d.log.Warn("tool has an invalid x-mcp-header", "tool", bad)
-			}
+		if isStateless(a.m.Revision) {
+			a.c.d.params.note(a.m, m, a.c.d.log)
 		}
 	}
 	a.c.receive(m, nil)

@@ -77,7 +77,7 @@ func BenchmarkHTTPToHTTPEvents(b *testing.B) {
 	benchHTTPToHTTP(b, "text/event-stream", "data: "+benchAnswer+"\n\n")
 }
 
-// benchServer answers every call on a line with benchAnswer.
+// benchServer answers every call on a line, under its id.
 func benchServer() (*process, error) {
 	serverIn, in := io.Pipe()
 	out, serverOut := io.Pipe()
@@ -85,15 +85,15 @@ func benchServer() (*process, error) {
 	go func() {
 		defer close(done)
 		defer serverOut.Close()
-		r := bufio.NewReader(serverIn)
-		for {
-			line, err := r.ReadString('\n')
+		for r := bufio.NewReader(serverIn); ; {
+			line, err := r.ReadSlice('\n')
 			if err != nil {
 				return
 			}
-			answer := benchAnswer
-			if strings.Contains(line, `"initialize"`) {
-				answer = `{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18"}}`
+			m, _ := Parse(string(line))
+			answer := strings.Replace(benchAnswer, `"id":7`, `"id":`+m.ID, 1)
+			if m.Method == methodInitialize {
+				answer = `{"jsonrpc":"2.0","id":` + m.ID + `,"result":{"protocolVersion":"2025-06-18"}}`
 			}
 			io.WriteString(serverOut, answer+"\n")
 		}
@@ -141,25 +141,7 @@ func (benchOutput) Close() error { return nil }
 
 // BenchmarkStdioToStdio measures calls only: what the server says is not part of it.
 func BenchmarkStdioToStdio(b *testing.B) {
-	d := newCommandDialer(func() (*process, error) {
-		serverIn, in := io.Pipe()
-		out, serverOut := io.Pipe()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			defer serverOut.Close()
-			for r := bufio.NewReader(serverIn); ; {
-				line, err := r.ReadSlice('\n')
-				if err != nil {
-					return
-				}
-				m, _ := Parse(string(line))
-				io.WriteString(serverOut, strings.Replace(benchAnswer, `"id":7`, `"id":`+m.ID, 1)+"\n")
-			}
-		}()
-		return &process{in: in, out: out, done: done, status: func() string { return "exit status 0" },
-			end: func() { in.Close(); <-done }}, nil
-	}, 1<<20, slog.New(slog.DiscardHandler))
+	d := newCommandDialer(benchServer, 1<<20, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	p := NewProxy(d, Bounds{Sessions: 1, Calls: 1 << 30}, slog.New(slog.DiscardHandler))
 	b.ResetTimer()

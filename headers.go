@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"maps"
 	"math"
 	"net/http"
@@ -150,6 +151,16 @@ func (t *paramTable) set(name string, params []param) error {
 	}
 	t.tools[strings.Clone(name)] = params // name may be a part of a long text
 	return nil
+}
+
+// note learns from response if call asked for the tools, and logs what is wrong with them.
+func (t *paramTable) note(call, response *Message, log *slog.Logger) {
+	if call.Method != "tools/list" || response.Result == "" {
+		return
+	}
+	for _, bad := range t.learn(response.Result) {
+		log.Warn("tool has an invalid x-mcp-header", "tool", bad)
+	}
 }
 
 // toolParams returns the annotated parameters in schema, the JSON text of a tool's inputSchema, or why the tool's

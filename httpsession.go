@@ -192,7 +192,7 @@ func (c *httpClient) take(s *Session, w http.ResponseWriter, number int, after u
 	}
 	x.begin(false)
 	for _, frame := range frames {
-		if _, err := w.Write([]byte(frame)); err != nil {
+		if err := x.text(frame); err != nil {
 			break
 		}
 	}

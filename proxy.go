@@ -169,22 +169,23 @@ func (p *Proxy) finish(m *Message) {
 // answered over HTTP only, where the request waits.
 func (p *Proxy) refuse(s *Session, m *Message, err error) {
 	e := refusalOf(err)
-	p.Log.Warn("message refused", "method", m.Method, "name", m.Name, "id", m.ID, "code", e.Code, "error", e)
+	p.logRefused(m, e)
 	p.answerRefused(s, m, e)
 }
 
+func (p *Proxy) logRefused(m *Message, e *Error) {
+	p.Log.Warn("message refused", "method", m.Method, "name", m.Name, "id", m.ID, "code", e.Code, "error", e)
+}
+
 func (p *Proxy) answerRefused(s *Session, m *Message, e *Error) {
+	if m.Kind != Call && m.Stream == nil {
+		return
+	}
 	id := m.ID
-	if m.Kind != Call {
-		if m.Stream == nil {
-			return
-		}
+	if m.Kind != Call || e.Bare {
 		id = ""
 	}
 	answer := e.answer(id)
-	if e.Bare {
-		answer = e.answer("")
-	}
 	answer.Stream = m.Stream
 	p.toClient(s, answer)
 }
@@ -228,7 +229,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 			return
 		}
 		if m.Refusal != nil { // what became of it is known to its Conn only
-			p.Log.Warn("message refused", "method", call.Message.Method, "name", call.Message.Name, "id", m.ID, "code", m.Refusal.Code, "error", m.Refusal)
+			p.logRefused(call.Message, m.Refusal)
 		}
 		m.Answers = call
 		if m.Stream == nil {

@@ -34,7 +34,7 @@ func (x *httpStream) relay(m *Message) error {
 		}
 		e.Data, e.HasData = m.Raw, true
 		x.scratch = appendEvent(x.scratch[:0], e)
-		if err := x.text(string(x.scratch)); err != nil {
+		if err := x.bytes(x.scratch); err != nil {
 			return err
 		}
 	case m.Raw != "":
@@ -205,7 +205,7 @@ func (x *httpStream) put(e Event) error {
 		}
 		return errClosed
 	}
-	if err := x.text(string(x.scratch)); err != nil {
+	if err := x.bytes(x.scratch); err != nil {
 		return lostUnless(kept, err)
 	}
 	if cap(x.scratch) > 1<<20 {

@@ -399,10 +399,8 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 // carry passes on what waits and reports whether the last message was among it.
 func (h *sharedHandle) carry(c *sharedCall) bool {
 	for _, m := range c.take() {
-		if m.Kind == Response && c.m.Method == "tools/list" && m.Result != "" {
-			for _, bad := range h.shared.params.learn(m.Result) {
-				h.shared.log.Warn("tool has an invalid x-mcp-header", "tool", bad)
-			}
+		if m.Kind == Response {
+			h.shared.params.note(c.m, m, h.shared.log)
 		}
 		h.receive(m, nil)
 		if m.Kind == Response || m.Last {

@@ -106,20 +106,31 @@ func (x *httpStream) write(m *Message) error {
 	return x.event(m)
 }
 
-// text writes to the client, which has to read a part of it every now and then.
+// bytes writes to the client, which has to read a part of it every now and then.
+func (x *httpStream) bytes(b []byte) error {
+	for len(b) > 0 {
+		part := b[:min(len(b), writeChunk)]
+		b = b[len(part):]
+		x.extend()
+		if _, err := x.w.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text does so with a string. It overwrites x.scratch.
 func (x *httpStream) text(s string) error {
-	for len(s) > 0 {
+	if len(s) <= smallWrite {
+		x.extend()
+		_, err := io.WriteString(x.w, s)
+		return err
+	}
+	for len(s) > 0 { // WriteString would pass it on in pieces of smallWrite
 		part := s[:min(len(s), writeChunk)]
 		s = s[len(part):]
-		x.extend()
-		var err error
-		if len(part) <= smallWrite {
-			_, err = io.WriteString(x.w, part)
-		} else { // WriteString would pass it on in pieces of that size
-			x.scratch = append(x.scratch[:0], part...)
-			_, err = x.w.Write(x.scratch)
-		}
-		if err != nil {
+		x.scratch = append(x.scratch[:0], part...)
+		if err := x.bytes(x.scratch); err != nil {
 			return err
 		}
 	}
