@@ -20,7 +20,9 @@ func skipString(text string, i int) (end int, plain bool) {
 		if i+8 <= len(text) {
 			m := specials(text[i : i+8])
 			if m == 0 {
-				i += 8
+				if i += 8; i&0x1f8 == 0x1f8 {
+					i = skipPlain(text, i)
+				}
 				continue
 			}
 			i += bits.TrailingZeros64(m) / 8
@@ -62,6 +64,19 @@ func stringFault(text string, i int) string {
 		return "control character in a string"
 	}
 	return "invalid UTF-8"
+}
+
+// skipPlain returns an offset up to which there are no special bytes in text[i:].
+//
+//go:noinline
+func skipPlain(text string, i int) int {
+	for ; i+32 <= len(text); i += 32 {
+		b := text[i : i+32]
+		if specials(b)|specials(b[8:])|specials(b[16:])|specials(b[24:]) != 0 {
+			break
+		}
+	}
+	return i
 }
 
 // specials looks for special bytes in the first eight bytes of b. The lowest bit set is the high bit of the first one.

@@ -152,12 +152,18 @@ type lineReader struct {
 	max        int
 	buf        []byte
 	start, end int // what was read and not handed out
+	length     int // of the line at start if follows has found it, else 0
 	large      sync.Pool
 }
 
 // next returns the next line, which is good until the next call. whole is false for the beginning
 // of a line over max bytes; the rest of it is skipped. With an error comes what was left.
 func (l *lineReader) next() (line []byte, whole bool, err error) {
+	if n := l.length; n > 0 {
+		line = l.buf[l.start : l.start+n]
+		l.start, l.length = l.start+n, 0
+		return line, true, nil
+	}
 	for searched, idle := 0, 0; ; {
 		if i := bytes.IndexByte(l.buf[l.start+searched:l.end], '\n'); i >= 0 {
 			line = l.buf[l.start : l.start+searched+i+1]
@@ -191,6 +197,7 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 // one that begins with white space.
 func (l *lineReader) follows() bool {
 	i := bytes.IndexByte(l.buf[l.start:l.end], '\n')
+	l.length = i + 1
 	return i > 0 && i <= l.max && l.buf[l.start] > ' '
 }
 
