@@ -113,6 +113,23 @@ func locate(text string, path ...string) (start, end int, ok bool) {
 	return start, end, start < end
 }
 
+// eachMember calls f with the decoded key and the JSON text of the value of each member of an object, in order; both are
+// parts of text where no escape had to be decoded. The error is a *[ParseError] if text is no valid JSON, or no object;
+// f may have been called before that shows.
+func eachMember(text string, f func(key, value string)) error {
+	s := scanner{text: text, each: f}
+	start := s.space(0)
+	if start < len(text) && text[start] != '{' {
+		s.syntax(start, "not an object")
+	} else {
+		s.whole(start, -1, fieldEach)
+	}
+	if s.fault != nil {
+		return s.fault
+	}
+	return nil
+}
+
 // A field is a value that the scanner takes note of. It also says what the keys in that value mean.
 type field uint8
 
@@ -135,6 +152,7 @@ const (
 	fieldMessage  // the whole text, a message
 	fieldBatch    // the whole text, an array whose elements are listed
 	fieldSearched // an object in which the key scanner.want leads to fieldWanted
+	fieldEach     // an object whose members go to scanner.each
 )
 
 // name is the key of fieldJSONRPC to fieldRevision.
@@ -157,9 +175,10 @@ type scanner struct {
 	ids      int                // keys that are id in any case
 	unknown  [maxUnknown]string // keys of the message that are no field
 	unknowns int
-	want     string   // for fieldSearched
-	list     []string // for fieldBatch
-	max      int      // of list
+	want     string                  // for fieldSearched
+	list     []string                // for fieldBatch
+	max      int                     // of list
+	each     func(key, value string) // for fieldEach
 }
 
 func (s *scanner) has(f field) bool   { return s.at[f].to > 0 }
@@ -276,7 +295,7 @@ func (s *scanner) nest(i, depth int, f field) int {
 		return i + 1
 	}
 	for {
-		inner := fieldNone
+		inner, name := fieldNone, ""
 		if object {
 			if i >= len(s.text) || s.text[i] != '"' {
 				return s.syntax(i, "not JSON: expected a key in double quotes")
@@ -290,7 +309,12 @@ func (s *scanner) nest(i, depth int, f field) int {
 				return s.syntax(i, "no colon after a key")
 			}
 			i = s.space(i + 1)
-			if f != fieldNone {
+			if f == fieldEach {
+				name = s.text[key+1 : end-1]
+				if !plain {
+					name = decode(name)
+				}
+			} else if f != fieldNone {
 				inner = s.key(span{key, end}, plain, f)
 			}
 		}
@@ -305,6 +329,8 @@ func (s *scanner) nest(i, depth int, f field) int {
 				s.refuse(from, "batch has too many elements")
 				s.list = s.list[:s.max]
 			}
+		} else if f == fieldEach {
+			s.each(name, s.text[from:i])
 		}
 		if i = s.space(i); i >= len(s.text) || s.text[i] != ',' {
 			break

@@ -1,0 +1,382 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+	"strconv"
+	"time"
+)
+
+// A tape is a file of JSON lines: a header, then what happened, then an end. docs/tape.md describes
+// it for people.
+const (
+	tapeFormat  = "mcpproxy"
+	tapeVersion = 1
+
+	eraSession   = "initialize" // up to 2025-11-25
+	eraStateless = "stateless"  // 2026-07-28 and later
+)
+
+// Kinds of lines. A reader skips those it does not know.
+const (
+	lineOpen    = "open"    // a session began
+	lineMsg     = "msg"     // a message passed
+	lineRaw     = "raw"     // bytes passed that are no message
+	lineStderr  = "stderr"  // a server's process wrote a line to its stderr
+	lineExit    = "exit"    // a server's process ended
+	lineDropped = "dropped" // a message of the line Re reached nobody
+	lineBlind   = "blind"   // from here on, or up to here, messages passed that are not on the tape
+	lineClose   = "close"   // a session ended
+	lineEnd     = "end"     // the recording ended as it should
+)
+
+// How a message travelled between the proxy and the server.
+const (
+	viaStdio = "stdio"
+	viaPost  = "post" // in the body of a POST, to the server
+	viaJSON  = "json" // in the answer to a POST
+	viaSSE   = "sse"  // in an event stream that answers a POST
+	viaGet   = "get"  // in the event stream of a GET
+)
+
+// A TapeHeader is the first line of a tape.
+type TapeHeader struct {
+	Format  string    `json:"tape"`
+	Version int       `json:"version"`
+	Created time.Time `json:"created"`
+	Program string    `json:"program"` // version of the one that wrote it
+	Eras    []string  `json:"eras"`    // of the first message; the end has those of all
+	Client  string    `json:"client"`  // stdio or http
+	Server  string    `json:"server"`  // stdio, http or demo
+	Redact  []string  `json:"redact"`  // the rules in force; empty for none
+	// Key is the key of the placeholders, in hexadecimal; "" if it is in a file of the user's.
+	Key string `json:"key,omitempty"`
+	// Ring says that the tape is the last stretch of a recording kept in memory.
+	Ring string `json:"ring,omitempty"`
+	// Continues is the name of the file that this one goes on from. Numbers go on too.
+	Continues string `json:"continues,omitempty"`
+}
+
+// An Entry is one line of a tape after the header. The zero value of a field means that the line
+// does not have it.
+type Entry struct {
+	Seq     int64         // of the line; it rises by one
+	T       time.Duration // since the header was made
+	Kind    string
+	Session int64  // counted from 1; 0 is none: 2026-07-28, or an HTTP server without session ids
+	Dir     string // to-server or to-client
+	X       int64  // Seq of the client's call in whose exchange the message travelled
+	Re      int64  // Seq of the call that a response answers, or of the line that this one is about
+	Via     string
+	Status  int    // of the HTTP response, in each of its messages
+	Event   string // id of the server-sent event
+	Headers string // JSON text of an object: the headers that matter
+	Local   bool   // the proxy made the message
+	Rule    string // name of the rule that changed or made the message
+	Was     int64  // Seq of the line with the message as it came, before Rule changed it
+	Text    string // stderr: the line; exit: the status; close, dropped, blind: why; raw: the bytes
+	Msg     string // JSON text of the message, without line ends
+	Sum     string // end: SHA-256 of all before it
+	Counts  string // end: JSON text
+
+	Offset int64 // of the line in its file; set by a TapeReader, as is Size
+	Size   int   // of the line with its line end
+}
+
+// dirNames are the words for a [Direction].
+const (
+	dirToServer = "to-server"
+	dirToClient = "to-client"
+)
+
+// appendEntry appends e as a line to dst.
+func appendEntry(dst []byte, e *Entry) []byte {
+	dst = strconv.AppendInt(append(dst, `{"seq":`...), e.Seq, 10)
+	us := e.T.Microseconds()
+	dst = strconv.AppendInt(append(dst, `,"t":`...), us/1000, 10)
+	dst = append(dst, '.', byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10))
+	dst = append(append(append(dst, `,"kind":"`...), e.Kind...), '"')
+	number := func(name string, n int64) {
+		if n != 0 {
+			dst = strconv.AppendInt(append(append(append(dst, `,"`...), name...), `":`...), n, 10)
+		}
+	}
+	text := func(name, s string) {
+		if s != "" {
+			dst = appendQuoted(append(append(append(dst, `,"`...), name...), `":`...), s)
+		}
+	}
+	number("session", e.Session)
+	text("dir", e.Dir)
+	number("x", e.X)
+	number("re", e.Re)
+	text("via", e.Via)
+	number("status", int64(e.Status))
+	text("event", e.Event)
+	if e.Headers != "" {
+		dst = append(append(dst, `,"headers":`...), e.Headers...)
+	}
+	if e.Local {
+		dst = append(dst, `,"local":true`...)
+	}
+	text("rule", e.Rule)
+	number("was", e.Was)
+	switch {
+	case e.Kind == lineRaw:
+		dst = append(dst, `,"base64":"`...)
+		dst = append(base64.StdEncoding.AppendEncode(dst, []byte(e.Text)), '"')
+	case e.Text != "":
+		text("text", e.Text)
+	}
+	if e.Counts != "" {
+		dst = append(append(dst, `,"counts":`...), e.Counts...)
+	}
+	text("sha256", e.Sum)
+	if e.Msg != "" {
+		dst = append(append(dst, `,"msg":`...), e.Msg...)
+	}
+	return append(dst, '}', '\n')
+}
+
+// appendQuoted appends s as a JSON string.
+func appendQuoted(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			return append(dst, quote(s)...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
+}
+
+// A TapeError says what is wrong with a tape, and in which line.
+type TapeError struct {
+	Name   string // of the file
+	Line   int    // 1 is the header
+	Reason string
+}
+
+func (e *TapeError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Name, e.Line, e.Reason) }
+
+// A TapeReader reads a tape line by line and holds no more than one line of it. Make one with
+// NewTapeReader; one goroutine may use it at a time.
+type TapeReader struct {
+	Header  TapeHeader
+	Line    int      // of what was read last; 1 is the header
+	Torn    bool     // the last line broke off: the recording was ended by force. It is not returned
+	Ended   *Entry   // the end, once it was read
+	Altered bool     // its checksum is not that of what was read
+	Eras    []string // of the end, else of the header
+
+	name   string
+	lines  lineReader
+	offset int64
+	seq    int64
+	sum    hash.Hash
+}
+
+// NewTapeReader reads the header of the tape r, which errors call name. A line may have max bytes.
+// The error is a *[TapeError], or that of r.
+func NewTapeReader(r io.Reader, name string, max int) (*TapeReader, error) {
+	t := &TapeReader{name: name, lines: lineReader{r: r, max: max, buf: make([]byte, lineBuffer)}, sum: sha256.New()}
+	line, err := t.next()
+	if err == io.EOF {
+		t.Line = 1
+		return nil, t.fault("no header: this is no tape, or nothing was recorded")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(line, &t.Header); err != nil || t.Header.Format != tapeFormat {
+		return nil, t.fault("this is no tape: want a header that begins with {\"tape\":%q", tapeFormat)
+	}
+	if t.Header.Version < 1 || t.Header.Version > tapeVersion {
+		return nil, t.fault("tape of version %d; this program reads up to version %d", t.Header.Version, tapeVersion)
+	}
+	t.sum.Write(line)
+	t.offset, t.Eras = int64(len(line)), t.Header.Eras
+	return t, nil
+}
+
+func (t *TapeReader) fault(format string, args ...any) error {
+	return &TapeError{t.name, t.Line, fmt.Sprintf(format, args...)}
+}
+
+// next returns a line with its end, good until the next call, and io.EOF after the last. One that broke off is not
+// returned.
+func (t *TapeReader) next() ([]byte, error) {
+	line, whole, err := t.lines.next()
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("%s: %w", t.name, err)
+	}
+	if len(line) == 0 {
+		return nil, io.EOF
+	}
+	t.Line++
+	if !whole || len(line) > t.lines.max {
+		return nil, t.fault("a line of more than %d bytes: see -max-message", t.lines.max)
+	}
+	if line[len(line)-1] != '\n' {
+		t.Line--
+		t.Torn = true
+		return nil, io.EOF
+	}
+	return line, nil
+}
+
+// Next returns the next line of a kind that it knows, or io.EOF at the end. The error is a
+// *[TapeError], or that of the underlying reader; it is final.
+func (t *TapeReader) Next() (*Entry, error) {
+	for {
+		line, err := t.next()
+		if err != nil {
+			return nil, err
+		}
+		if t.Ended != nil {
+			return nil, t.fault("a line after the end")
+		}
+		e, err := ParseEntry(string(line[:len(line)-1]))
+		if err != nil {
+			return nil, t.fault("%v", err)
+		}
+		e.Offset, e.Size = t.offset, len(line)
+		t.offset += int64(len(line))
+		if first := t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != ""); !first && e.Seq != t.seq+1 {
+			return nil, t.fault("seq is %d, want %d: lines are missing or in disorder", e.Seq, t.seq+1)
+		}
+		t.seq = e.Seq
+		if e.Kind == lineEnd {
+			t.end(e)
+		} else {
+			t.sum.Write(line)
+		}
+		switch e.Kind {
+		case lineOpen, lineMsg, lineRaw, lineStderr, lineExit, lineDropped, lineBlind, lineClose, lineEnd:
+			return e, nil
+		}
+	}
+}
+
+func (t *TapeReader) end(e *Entry) {
+	t.Ended = e
+	t.Altered = e.Sum != hex.EncodeToString(t.sum.Sum(nil))
+	var counts struct{ Eras []string }
+	if json.Unmarshal([]byte(e.Counts), &counts) == nil && counts.Eras != nil {
+		t.Eras = counts.Eras
+	}
+}
+
+// Warnings says what is amiss with a tape, read to its end, that can be used all the same.
+func (t *TapeReader) Warnings() []string {
+	var list []string
+	if t.Torn {
+		list = append(list, fmt.Sprintf("%s: the last line broke off and does not count", t.name))
+	}
+	if t.Ended == nil {
+		list = append(list, fmt.Sprintf("%s: no end: the recording was cut short, or goes on", t.name))
+	}
+	if t.Altered {
+		list = append(list, fmt.Sprintf("%s: the checksum differs: the tape was changed after it was recorded", t.name))
+	}
+	return list
+}
+
+// ParseEntry reads one line of a tape, without its end. Fields that it does not know are skipped; one that it knows
+// must be of the right type. Msg must be a JSON object or array, and need not be a message.
+func ParseEntry(line string) (*Entry, error) {
+	e := &Entry{}
+	var wrong string
+	err := eachMember(line, func(key, v string) {
+		if !e.set(key, v) && wrong == "" {
+			wrong = key
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case wrong != "":
+		return nil, fmt.Errorf("%s is not what it should be", wrong)
+	case e.Seq == 0 || e.Kind == "":
+		return nil, errors.New("no seq or no kind")
+	case e.Kind == lineMsg && (e.Msg == "" || e.Dir == ""):
+		return nil, errors.New("no msg or no dir")
+	}
+	return e, nil
+}
+
+// set sets the field called key to the JSON text v and reports whether that is one for it.
+func (e *Entry) set(key, v string) (ok bool) {
+	switch key {
+	case "seq":
+		return setNumber(&e.Seq, v)
+	case "t":
+		ms, err := strconv.ParseFloat(v, 64)
+		e.T = time.Duration(math.Round(ms*1000)) * time.Microsecond
+		return err == nil && ms >= 0 && ms < 1e12
+	case "kind":
+		return setText(&e.Kind, v)
+	case "session":
+		return setNumber(&e.Session, v)
+	case "dir":
+		return setText(&e.Dir, v) && (e.Dir == dirToServer || e.Dir == dirToClient)
+	case "x":
+		return setNumber(&e.X, v)
+	case "re":
+		return setNumber(&e.Re, v)
+	case "via":
+		return setText(&e.Via, v)
+	case "status":
+		var n int64
+		ok = setNumber(&n, v) && n < 1000
+		e.Status = int(n)
+		return ok
+	case "event":
+		return setText(&e.Event, v)
+	case "headers":
+		e.Headers = v
+		return v[0] == '{'
+	case "local":
+		e.Local = v == "true"
+		return v == "true" || v == "false"
+	case "rule":
+		return setText(&e.Rule, v)
+	case "was":
+		return setNumber(&e.Was, v)
+	case "text":
+		return setText(&e.Text, v)
+	case "base64":
+		ok = setText(&e.Text, v)
+		b, err := base64.StdEncoding.DecodeString(e.Text)
+		e.Text = string(b)
+		return ok && err == nil
+	case "counts":
+		e.Counts = v
+		return v[0] == '{'
+	case "sha256":
+		return setText(&e.Sum, v)
+	case "msg":
+		e.Msg = v
+		return v[0] == '{' || v[0] == '['
+	}
+	return true
+}
+
+func setNumber(n *int64, v string) bool {
+	x, err := strconv.ParseInt(v, 10, 64)
+	*n = x
+	return err == nil && x >= 0
+}
+
+func setText(s *string, v string) (ok bool) {
+	*s, ok = unquote(v)
+	return ok
+}
