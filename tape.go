@@ -250,7 +250,8 @@ func (t *TapeReader) Next() (*Entry, error) {
 		}
 		e.Offset, e.Size = t.offset, len(line)
 		t.offset += int64(len(line))
-		if first := t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != ""); !first && e.Seq != t.seq+1 {
+		jumps := e.Kind == lineBlind || t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != "")
+		if e.Seq != t.seq+1 && !(jumps && e.Seq > t.seq) {
 			return nil, t.fault("seq is %d, want %d: lines are missing or in disorder", e.Seq, t.seq+1)
 		}
 		t.seq = e.Seq
