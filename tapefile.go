@@ -63,8 +63,7 @@ type tapeState struct {
 	warnings []string
 }
 
-// reopenTape opens the tape at path to go on with it: its end and what broke off of it are cut off. A line may have
-// longest bytes.
+// reopenTape opens the tape at path to go on with it. A line may have longest bytes.
 func reopenTape(path, sync string, rotate int64, longest int) (*tapeFile, *tapeState, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
@@ -93,12 +92,11 @@ func reopenTape(path, sync string, rotate int64, longest int) (*tapeFile, *tapeS
 		state.counts.sessions = max(state.counts.sessions, e.Session)
 	}
 	state.counts.eras = r.Eras
-	if err := f.Truncate(size); err != nil {
-		f.Close()
-		return nil, nil, err
-	}
 	return &tapeFile{path: path, sync: sync, rotate: rotate, n: 1, f: f, size: size, sum: r.sum}, state, nil
 }
+
+// goOn cuts off the end of a tape that was opened again, and what broke off of it.
+func (t *tapeFile) goOn() error { return t.f.Truncate(t.size) }
 
 // create makes the file for the next tape.
 func (t *tapeFile) create() (err error) {

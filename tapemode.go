@@ -74,7 +74,7 @@ func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
 		return nil, errors.New("-tape-append: the tape was recorded with other -redact rules, or another -redact-key")
 	}
 	r.resume(state)
-	return r, nil
+	return r, file.goOn()
 }
 
 // resume goes on with a tape. It is called before the first message.
