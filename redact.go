@@ -319,7 +319,7 @@ func (r *Redactor) secret(key string) *secretKey {
 // It returns text itself if there are none; all but secrets stays as it is, byte for byte. The jsonrpc, method and id of a
 // message are replaced by a pointer only. JSON within strings is looked at too, by all rules but pointers.
 func (r *Redactor) Message(text string) string {
-	if r == nil || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
+	if r == nil || len(r.rules) == 0 || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
 		return text
 	}
 	var room [16]*redactPointer
@@ -330,7 +330,7 @@ func (r *Redactor) Message(text string) string {
 // Text replaces the secrets in what is not JSON, or a string in JSON, decoded. Only matches of regular expressions are
 // found in it, unless it holds JSON. Text that is not UTF-8 stays as it is.
 func (r *Redactor) Text(s string) string {
-	if r == nil || !utf8.ValidString(s) {
+	if r == nil || len(r.rules) == 0 || !utf8.ValidString(s) {
 		return s
 	}
 	last := s
