@@ -60,7 +60,6 @@ type tapeState struct {
 	seq      int64
 	t        time.Duration // of the last line
 	counts   tapeCounts
-	warnings []string
 }
 
 // reopenTape opens the tape at path to go on with it. A line may have longest bytes.
