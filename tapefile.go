@@ -56,10 +56,10 @@ func newTape(path, sync string, rotate int64) (*tapeFile, error) {
 
 // A tapeState is how far a tape was recorded.
 type tapeState struct {
-	header   TapeHeader
-	seq      int64
-	t        time.Duration // of the last line
-	counts   tapeCounts
+	header TapeHeader
+	seq    int64
+	t      time.Duration // of the last line
+	counts tapeCounts
 }
 
 // reopenTape opens the tape at path to go on with it. A line may have longest bytes.
