@@ -176,6 +176,7 @@ type TapeReader struct {
 	Ended   *Entry   // the end, once it was read
 	Altered bool     // its checksum is not that of what was read
 	Eras    []string // of the end, else of the header
+	Text    string   // of the line that Next returned last, without its end
 
 	name   string
 	lines  lineReader
@@ -244,7 +245,8 @@ func (t *TapeReader) Next() (*Entry, error) {
 		if t.Ended != nil {
 			return nil, t.fault("a line after the end")
 		}
-		e, err := ParseEntry(string(line[:len(line)-1]))
+		t.Text = string(line[:len(line)-1])
+		e, err := ParseEntry(t.Text)
 		if err != nil {
 			return nil, t.fault("%v", err)
 		}
@@ -262,6 +264,22 @@ func (t *TapeReader) Next() (*Entry, error) {
 		switch e.Kind {
 		case lineOpen, lineMsg, lineRaw, lineStderr, lineExit, lineDropped, lineBlind, lineClose, lineEnd:
 			return e, nil
+		}
+	}
+}
+
+// Each calls f with every line that Next returns. The error is that of Next, or the first of f.
+func (t *TapeReader) Each(f func(e *Entry) error) error {
+	for {
+		e, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = f(e)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
