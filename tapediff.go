@@ -288,9 +288,14 @@ func (d *tapeDiffer) print(f tapeDifference, call *Message) {
 		return
 	}
 	_, content := shownMessage(call)
-	what := map[string]string{"only-a": "only in a", "only-b": "only in b", "differs": "differs"}[f.What]
-	seqs := strings.TrimSpace(fmt.Sprintf("%s %s", atSeq("a", f.A), atSeq("b", f.B)))
-	fmt.Fprintf(d.out, "%s (%s): %s\n", what, seqs, printable(joined(call.Method, f.Name)+" "+content, showWidth-40))
+	where := fmt.Sprintf("differs (a seq %d, b seq %d)", f.A, f.B)
+	switch f.What {
+	case "only-a":
+		where = fmt.Sprintf("only in a (seq %d)", f.A)
+	case "only-b":
+		where = fmt.Sprintf("only in b (seq %d)", f.B)
+	}
+	fmt.Fprintf(d.out, "%s: %s\n", where, printable(joined(call.Method, f.Name)+" "+content, showWidth-40))
 	for _, place := range shown {
 		text := place.String()
 		if len(place.At) == 0 {
@@ -301,11 +306,4 @@ func (d *tapeDiffer) print(f tapeDifference, call *Message) {
 	if f.More > 0 {
 		fmt.Fprintf(d.out, "    and %d more\n", f.More)
 	}
-}
-
-func atSeq(name string, seq int64) string {
-	if seq == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s seq %d", name, seq)
 }

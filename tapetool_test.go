@@ -32,11 +32,11 @@ func toClient(x, re int64, msg string) Entry {
 }
 
 func tapeCallText(id int, name, arguments string) string {
-	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{"progressToken":"t%d"}}}`, id, name, arguments, id)
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%s,"arguments":%s,"_meta":{"progressToken":"t%d"}}}`, id, quote(name), arguments, id)
 }
 
 func textResult(id int, text string) string {
-	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":%q}]}}`, id, text)
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":%s}]}}`, id, quote(text))
 }
 
 // handshake is how a session of 2025-11-25 begins: lines 1 to 4.
@@ -52,7 +52,7 @@ func goodTape() []Entry {
 		toClient(5, 0, `{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{}}`), // 7
 		toServer(5, 7, `{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no"}}`),
 		Entry{Kind: lineStderr, Session: 1, Text: "\x1b[31mhello\u202e"},
-		toClient(0, 5, textResult(2, "one")),            // 10
+		toClient(0, 5, textResult(2, "one")),                // 10
 		toServer(0, 0, tapeCallText(2, "quick", `{"n":2}`)), // 11: the id again, as it is free
 		toClient(0, 11, `{"jsonrpc":"2.0","id":2,"result":{"content":[],"isError":true}}`),
 		toServer(0, 0, tapeCallText(3, "hang", `{}`)), // 13
@@ -206,7 +206,7 @@ func TestShowTapeTakesWhatIsCut(t *testing.T) {
 }
 
 func TestShowTapeShortensHugeLines(t *testing.T) {
-	huge := toServer(0, 0, tapeCallText(1, strings.Repeat("é\\u001b", 50000), `{"x":"`+strings.Repeat("y", 300000)+`"}`))
+	huge := toServer(0, 0, tapeCallText(1, strings.Repeat("é\x1b", 50000), `{"x":"`+strings.Repeat("y", 300000)+`"}`))
 	for line := range strings.Lines(useTape(t, showTape, testTape(huge), TapeToolOptions{})) {
 		if len([]rune(line)) > showWidth+1 || strings.ContainsRune(line, 0x1b) {
 			t.Errorf("got %q", line)
