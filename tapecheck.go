@@ -71,7 +71,7 @@ type tapeChecker struct {
 	verdict  TapeVerdict
 	book     *callBook
 	sessions map[int64]*checkedSession // 0 is there from the start
-	ids      map[checkKey]*tapeCall    // of calls in flight, and of cancelled ones that are still in the book
+	ids      map[checkKey]*tapeCall    // of calls in flight, and of those in the book that may be answered late
 	tokens   map[checkKey]*tapeCall
 	first    int64 // Seq
 	gaps     bool  // messages passed that are not on the tape: what seems to be wrong may have a reason there
@@ -143,6 +143,10 @@ func (c *tapeChecker) line(e *Entry) error {
 		c.close(e)
 	case lineBlind:
 		c.gaps = true
+	case lineDropped:
+		if m, err := Parse(e.Msg); err == nil && m.Kind == Response && e.Text == answersNoCall { // others have a line before
+			c.response(e, m, c.session(e))
+		}
 	case lineMsg:
 		c.verdict.Messages++
 		m, err := Parse(e.Msg)
@@ -239,17 +243,17 @@ func (t *tapeCall) String() string {
 	return printable(joined(t.method, t.name), 60) + " id " + printable(t.id, 24)
 }
 
-// retire takes a call out of the books. What may still refer to it, its Seq and the id of a cancelled call, stays for a
-// while.
+// retire takes a call out of the books. What may still refer to it, its Seq, and the id of one that the server did not
+// answer, stays for a while.
 func (c *tapeChecker) retire(call *tapeCall) {
 	if s := c.sessions[call.session]; s != nil {
 		delete(s.calls, call.seq)
 	}
-	if !call.cancelled {
+	if !call.cancelled && !call.local {
 		c.forget(c.ids, call, call.idHash)
 	}
 	c.forget(c.tokens, call, call.token)
-	if old := c.book.retire(call); old != nil && old.cancelled {
+	if old := c.book.retire(call); old != nil {
 		c.forget(c.ids, old, old.idHash)
 	}
 }
@@ -269,13 +273,13 @@ func (c *tapeChecker) end() {
 	}
 	for _, n := range slices.Sorted(maps.Keys(c.sessions)) {
 		for _, call := range inOrder(c.sessions[n].calls) {
-			switch {
+			switch { // the end of a tape that another continues comes while sessions are open
 			case c.tape.Ended == nil:
 				c.unanswered(call, severityWarning, " before the tape broke off")
 			case call.stateless && n == 0:
-				c.unanswered(call, severityWarning, "; its client may have gone, which cancels it")
+				c.unanswered(call, severityWarning, " on this tape; its client may have gone, which cancels it")
 			default:
-				c.unanswered(call, severityError, "")
+				c.unanswered(call, severityWarning, " on this tape")
 			}
 		}
 		if n > 0 && c.tape.Ended != nil {

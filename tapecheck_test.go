@@ -70,6 +70,9 @@ func TestCheckFindings(t *testing.T) {
 	open, gone := Entry{Kind: lineOpen, Session: 1}, Entry{Kind: lineClose, Session: 1, Text: errGone.Error()}
 	local := func(e Entry) Entry { e.Local = true; return e }
 	session := func(n int64, e Entry) Entry { e.Session = n; return e }
+	dropped := func(why string) Entry {
+		return Entry{Kind: lineDropped, Session: 1, Dir: dirToClient, Text: why, Msg: textResult(2, "x")}
+	}
 	after := func(lines ...Entry) []Entry { return append(append(handshake(), lines...), gone) }
 	modern := `{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
 	for _, c := range []struct {
@@ -83,7 +86,7 @@ func TestCheckFindings(t *testing.T) {
 		{"not answered", append(after(ask)[:5], Entry{Kind: lineClose, Session: 1, Text: "server crashed"}),
 			"t.jsonl:6: seq 5: error: tools/call ask id 2 was never answered before its session ended: server crashed\n"},
 		{"the proxy ended", append(after(ask)[:5], Entry{Kind: lineClose, Session: 1, Text: errShutdown.Error()}), "warning: tools/call ask id 2 was never answered: proxy"},
-		{"not closed", append(handshake(), ask), "t.jsonl:6: seq 5: error: tools/call ask id 2 was never answered\nt.jsonl:7: seq 6: warning: session 1 was not closed"},
+		{"not closed", append(handshake(), ask), "t.jsonl:6: seq 5: warning: tools/call ask id 2 was never answered on this tape\nt.jsonl:7: seq 6: warning: session 1 was not closed"},
 		{"server asks and is left", after(sample), ""},
 		{"id in use", after(ask, ask, answer, toClient(0, 6, textResult(2, ""))), "seq 6: error: tools/call ask id 2 has the id of the call seq 5, which is in flight\nt.jsonl:7: seq 6: error: tools/call ask id 2 has the progress token of"},
 		{"id refused", after(ask, local(ask), local(toClient(0, 6, textResult(2, ""))), answer), ""},
@@ -99,6 +102,11 @@ func TestCheckFindings(t *testing.T) {
 			"seq 7: error: a response in session 2 to the call seq 5 of session 1"},
 		{"late answer", after(ask, cancel, answer), "seq 7: warning: a late answer: the call seq 5 was cancelled"},
 		{"late answer of a forgotten call", after(ask, cancel, toClient(0, 0, textResult(2, ""))), "seq 7: warning: a late answer: the call seq 5 was cancelled"},
+		{"late answer that was dropped", after(ask, cancel, dropped(answersNoCall)), "seq 7: warning: a late answer: the call seq 5 was cancelled"},
+		{"late answer that was dropped, after the proxy", after(ask, local(answer), dropped(answersNoCall)), "seq 7: warning: a late answer: the proxy had answered"},
+		{"answer that did not arrive", after(ask, answer, dropped("client is gone")), ""},
+		{"response to no call that was dropped", after(dropped(answersNoCall)), "seq 5: error: a response to no call, with id 2"},
+		{"response to no call without session", []Entry{session(0, dropped(answersNoCall))}, "seq 1: warning: a response with id 2 to no call, or a late one"},
 		{"second late answer", after(ask, cancel, answer, answer), "seq 7: warning: a late answer: the call seq 5 was cancelled\nt.jsonl:9: seq 8: error: a second response"},
 		{"late after the proxy", after(ask, local(answer), answer), "seq 7: warning: a late answer: the proxy had answered"},
 		{"cancelled too late", after(ask, answer, cancel), ""},
@@ -116,7 +124,7 @@ func TestCheckFindings(t *testing.T) {
 		{"modern on stdio", []Entry{open, toServer(0, 0, modern), toClient(0, 2, textResult(2, "")), gone}, ""},
 		{"modern server asks", []Entry{open, toServer(0, 0, modern), sample, toServer(0, 3, textResult(9, "")), toClient(0, 2, textResult(2, "")), gone}, "seq 3: error: server asks for sampling/createMessage, and since 2026-07-28 no server asks"},
 		{"modern server asks over HTTP", []Entry{session(0, toServer(0, 0, modern)), session(0, toClient(1, 0, sample.Msg)), session(0, toServer(1, 2, textResult(9, ""))), session(0, toClient(0, 1, textResult(2, "")))}, "seq 2: error: server asks"},
-		{"modern client is gone", []Entry{session(0, toServer(0, 0, modern))}, "seq 1: warning: tools/list id 2 was never answered; its client may have gone"},
+		{"modern client is gone", []Entry{session(0, toServer(0, 0, modern))}, "seq 1: warning: tools/list id 2 was never answered on this tape; its client may have gone"},
 		{"progress", after(ask, progress, answer), ""},
 		{"unknown token", after(progress), `seq 5: error: progress for the token "t2", which no call in flight has given`},
 		{"progress after the answer", after(ask, answer, progress), `seq 7: error: progress for the token "t2"`},
@@ -218,7 +226,7 @@ func FuzzTapeTools(f *testing.F) {
 		}
 		statTape(strings.NewReader(text), "t", &out, o)
 		checkTape(strings.NewReader(text), "t", &out, o)
-		tape := tapeFile{"t", strings.NewReader(text)}
+		tape := namedTape{"t", strings.NewReader(text)}
 		if n, err := diffTapes(tape, tape, &out, o); err == nil && n != 0 {
 			t.Errorf("diff of a tape with itself finds %d differences", n)
 		}

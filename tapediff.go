@@ -16,8 +16,8 @@ import (
 // maxDifferences is how many differences of one pair of exchanges are printed.
 const maxDifferences = 20
 
-// A tapeFile is a tape to be read here and there.
-type tapeFile struct {
+// A namedTape is a tape to be read here and there.
+type namedTape struct {
 	Name string
 	io.ReaderAt
 }
@@ -59,7 +59,7 @@ type tapePlace struct {
 
 // A tapeDiffer compares the tapes a and b.
 type tapeDiffer struct {
-	a, b tapeFile
+	a, b namedTape
 	out  *bufio.Writer
 	o    TapeToolOptions
 	seed maphash.Seed
@@ -71,7 +71,7 @@ type tapeDiffer struct {
 // are paired by method and params, _meta aside, in their order; of initialize and server/discover, by method alone, the
 // params are compared as the answers are. A small record of each exchange is held, and the bodies of a pair while they
 // are compared. The error is a *[TapeError], or one of the files or out.
-func diffTapes(a, b tapeFile, out io.Writer, o TapeToolOptions) (differences int, err error) {
+func diffTapes(a, b namedTape, out io.Writer, o TapeToolOptions) (differences int, err error) {
 	d := &tapeDiffer{a: a, b: b, out: bufio.NewWriter(out), o: o, seed: maphash.MakeSeed()}
 	listA, err := d.index(a)
 	if err != nil {
@@ -93,7 +93,7 @@ func diffTapes(a, b tapeFile, out io.Writer, o TapeToolOptions) (differences int
 }
 
 // index lists the exchanges of a tape that reached its server.
-func (d *tapeDiffer) index(f tapeFile) ([]tapeExchange, error) {
+func (d *tapeDiffer) index(f namedTape) ([]tapeExchange, error) {
 	tape, err := NewTapeReader(io.NewSectionReader(f, 0, math.MaxInt64), f.Name, d.o.Max)
 	if err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func (d *tapeDiffer) compare(a, b []tapeExchange) error {
 }
 
 // message reads the message at a place of a tape, nil if there is none.
-func (f tapeFile) message(at lineAt) (*Message, error) {
+func (f namedTape) message(at lineAt) (*Message, error) {
 	if at.size == 0 {
 		return nil, nil
 	}
@@ -191,7 +191,7 @@ func (f tapeFile) message(at lineAt) (*Message, error) {
 }
 
 // lonely prints an exchange of f that has no counterpart.
-func (d *tapeDiffer) lonely(f tapeFile, x *tapeExchange, found tapeDifference) error {
+func (d *tapeDiffer) lonely(f namedTape, x *tapeExchange, found tapeDifference) error {
 	call, err := f.message(x.call)
 	if err == nil {
 		d.print(found, call)

@@ -73,6 +73,10 @@ func TestTrimTape(t *testing.T) {
 			t.Errorf("exchange %d: got\n%s\nwant\n%s", seq, numbers(got), want)
 		}
 	}
+	hostile := strings.Replace(text, `"eras":["initialize"]`, `"eras":["\"",""]`, -1)
+	if _, got = useTrim(t, strings.Replace(hostile, "initialize\",\"params", "x\",\"params", 1), TapeToolOptions{Session: 2}); len(got) != 9 {
+		t.Errorf("got\n%s\nwant all of session 2", numbers(got))
+	}
 	if _, got = useTrim(t, text, TapeToolOptions{Exchange: 4}); len(got) != 7 {
 		t.Errorf("got\n%s\nwant the handshake alone", numbers(got))
 	}
@@ -124,7 +128,7 @@ func useDiff(t *testing.T, a, b string, o TapeToolOptions) (string, int) {
 	t.Helper()
 	o.Max = 1 << 20
 	var out bytes.Buffer
-	n, err := diffTapes(tapeFile{"a.jsonl", strings.NewReader(a)}, tapeFile{"b.jsonl", strings.NewReader(b)}, &out, o)
+	n, err := diffTapes(namedTape{"a.jsonl", strings.NewReader(a)}, namedTape{"b.jsonl", strings.NewReader(b)}, &out, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,10 +198,10 @@ func TestDiffTapesShowsTheFirstPlaces(t *testing.T) {
 }
 
 func TestDiffTapesWantsTapes(t *testing.T) {
-	good := tapeFile{"a", strings.NewReader(testTape())}
-	bad := tapeFile{"b", strings.NewReader("no\n")}
+	good := namedTape{"a", strings.NewReader(testTape())}
+	bad := namedTape{"b", strings.NewReader("no\n")}
 	var fault *TapeError
-	for _, files := range [][2]tapeFile{{good, bad}, {bad, good}} {
+	for _, files := range [][2]namedTape{{good, bad}, {bad, good}} {
 		if _, err := diffTapes(files[0], files[1], &bytes.Buffer{}, TapeToolOptions{Max: 1 << 20}); !errors.As(err, &fault) || fault.Name != "b" {
 			t.Errorf("got %v, want a TapeError about b", err)
 		}

@@ -25,6 +25,7 @@ func showTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
 	if err != nil {
 		return err
 	}
+	tape.All = true
 	w := bufio.NewWriterSize(out, lineBuffer)
 	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
 	if !o.JSON {
@@ -38,11 +39,11 @@ func showTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
 		case !ok:
 			return nil
 		case o.JSON:
-			w.WriteString(tape.Text)
-		default:
-			w.WriteString(strings.TrimRight(shownEntry(e, m, call, answered), " "))
+			_, err := w.Write(tape.line)
+			return err
 		}
-		return w.WriteByte('\n')
+		_, err := w.WriteString(strings.TrimRight(shownEntry(e, m, call, answered), " ") + "\n")
+		return err
 	})
 	if err == nil && !o.JSON {
 		for _, warning := range tape.Warnings() {
@@ -79,8 +80,8 @@ func shownEntry(e *Entry, m *Message, call *tapeCall, answered bool) string {
 		what, size = joined(m.Method, m.Name+m.URI), len(e.Msg)
 	}
 	switch {
-	case e.Kind == lineDropped && e.Re > 0:
-		what = fmt.Sprintf("line %d", e.Re)
+	case e.Kind == lineDropped && e.Msg != "":
+		content, size = e.Text+": "+e.Msg, len(e.Msg)
 	case e.Kind == lineEnd:
 		content = e.Counts
 	case m.Kind == Response && call != nil:

@@ -94,8 +94,8 @@ func (c *tapeChecker) call(e *Entry, m *Message, s *checkedSession) {
 func (c *tapeChecker) response(e *Entry, m *Message, s *checkedSession) {
 	call := c.book.calls[e.Re]
 	id := c.book.hash(m.ID)
-	if call == nil && e.Re == 0 { // a recorder may have forgotten a cancelled call
-		if late := c.ids[checkKey{e.Session, opposite(e.Dir), id}]; late != nil && late.cancelled {
+	if call == nil && e.Re == 0 { // the proxy has forgotten a call that was cancelled
+		if late := c.ids[checkKey{e.Session, opposite(e.Dir), id}]; late != nil && late.retired {
 			call = late
 		}
 	}
@@ -103,6 +103,8 @@ func (c *tapeChecker) response(e *Entry, m *Message, s *checkedSession) {
 	case call == nil && (c.book.full || e.Local || e.Re > 0 && e.Re < c.first):
 	case call == nil && e.Re == 0 && m.ID == "":
 		c.report(e, severityWarning, "an error without id, which answers no call")
+	case call == nil && e.Re == 0 && e.Session == 0:
+		c.report(e, severityWarning, "a response with id %s to no call, or a late one", printable(m.ID, 24))
 	case call == nil && e.Re == 0:
 		c.report(e, severityError, "a response to no call, with id %s", printable(m.ID, 24))
 	case call == nil:
@@ -131,9 +133,10 @@ func (c *tapeChecker) response(e *Entry, m *Message, s *checkedSession) {
 	if call.cancelled {
 		call.cancelled = false
 		c.excuse(call, &c.verdict.Cancelled, -1)
+	}
+	if call.local = call.local || e.Local; !call.local {
 		c.forget(c.ids, call, call.idHash)
 	}
-	call.local = call.local || e.Local
 	c.retireAnswered(call, m)
 }
 

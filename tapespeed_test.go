@@ -90,7 +90,7 @@ func TestLongTape(t *testing.T) {
 			return trimTape(f, path, io.Discard, TapeToolOptions{Session: 1, Max: o.Max})
 		}},
 		{"diff", func() error {
-			_, err := diffTapes(tapeFile{"a", f}, tapeFile{"b", f}, io.Discard, o)
+			_, err := diffTapes(namedTape{"a", f}, namedTape{"b", f}, io.Discard, o)
 			return err
 		}},
 	} {

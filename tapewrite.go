@@ -10,21 +10,18 @@ import (
 	"encoding/json"
 	"hash"
 	"io"
-	"strconv"
 	"time"
 )
 
 // A tapeWriter writes a tape that is made from another: the header, lines, the end. Make one with newTapeWriter; it
 // does not close what it writes to.
 type tapeWriter struct {
-	out      *bufio.Writer // keeps its first error, which End returns
-	sum      hash.Hash
-	line     []byte
-	seq      int64 // of the last line
-	t        time.Duration
-	lines    int64 // between header and end
-	messages int64
-	sessions int64 // that were opened
+	out    *bufio.Writer // keeps its first error, which End returns
+	sum    hash.Hash
+	line   []byte
+	seq    int64 // of the last line
+	t      time.Duration
+	counts tapeCounts // but for the eras
 }
 
 func newTapeWriter(w io.Writer, h TapeHeader) (*tapeWriter, error) {
@@ -51,13 +48,9 @@ func (w *tapeWriter) Write(e *Entry) {
 		return
 	}
 	w.seq, w.t = e.Seq, e.T
-	w.lines++
-	switch e.Kind {
-	case lineMsg:
-		w.messages++
-	case lineOpen:
-		w.sessions++
-	}
+	w.counts.lines++
+	w.counts.messages += int64(btoi(e.Kind == lineMsg))
+	w.counts.sessions += int64(btoi(e.Kind == lineOpen))
 	w.line = appendEntry(w.line[:0], e)
 	w.write(w.line)
 	if cap(w.line) > 4*lineBuffer {
@@ -67,18 +60,8 @@ func (w *tapeWriter) Write(e *Entry) {
 
 // End writes the end, with the eras of all messages, and returns the first error of the whole tape.
 func (w *tapeWriter) End(eras []string) error {
-	counts := []byte(`{"lines":`)
-	counts = strconv.AppendInt(counts, w.lines, 10)
-	counts = strconv.AppendInt(append(counts, `,"messages":`...), w.messages, 10)
-	counts = strconv.AppendInt(append(counts, `,"sessions":`...), w.sessions, 10)
-	counts = append(counts, `,"eras":[`...)
-	for i, era := range eras {
-		if i > 0 {
-			counts = append(counts, ',')
-		}
-		counts = appendQuoted(counts, era)
-	}
-	e := Entry{Seq: w.seq + 1, T: w.t, Kind: lineEnd, Counts: string(counts) + "]}", Sum: hex.EncodeToString(w.sum.Sum(nil))}
+	w.counts.eras = eras
+	e := Entry{Seq: w.seq + 1, T: w.t, Kind: lineEnd, Counts: w.counts.String(), Sum: hex.EncodeToString(w.sum.Sum(nil))}
 	w.out.Write(appendEntry(nil, &e))
 	return w.out.Flush()
 }
