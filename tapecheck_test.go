@@ -117,6 +117,7 @@ func TestCheckFindings(t *testing.T) {
 		{"before initialize", append([]Entry{open, ask, toClient(0, 2, textResult(2, ""))}, gone), "t.jsonl:3: seq 2: error: tools/call before initialize"},
 		{"ping before initialize", []Entry{open, toServer(0, 0, `{"jsonrpc":"2.0","id":1,"method":"ping"}`), toClient(0, 2, `{"jsonrpc":"2.0","id":1,"result":{}}`), initialize, toClient(0, 4, tapeInitResult), gone}, ""},
 		{"before the answer to initialize", []Entry{open, initialize, ask, initResult, toClient(0, 3, textResult(2, "")), gone}, "seq 3: warning: tools/call before the answer to initialize"},
+		{"initialized before the answer", []Entry{open, initialize, toServer(0, 0, tapeReady), initResult, sample, gone}, "t.jsonl:4: seq 3: warning: notifications/initialized before the answer to initialize\n"},
 		{"server too early", []Entry{open, initialize, initResult, sample, gone}, "seq 4: warning: server asks for sampling/createMessage before notifications/initialized"},
 		{"second initialize", after(toServer(0, 0, strings.Replace(tapeInitialize, `"id":1`, `"id":5`, 1)), toClient(0, 5, strings.Replace(tapeInitResult, `"id":1`, `"id":5`, 1))), "seq 5: error: a second initialize in session 1"},
 		{"initialize again after it failed", []Entry{open, initialize, toClient(0, 2, `{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}`), initialize, toClient(0, 4, tapeInitResult), gone}, ""},

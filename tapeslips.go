@@ -48,9 +48,12 @@ func (c *tapeChecker) handshake(e *Entry, m *Message, s *checkedSession) {
 	case s.stage == stageNew:
 		c.report(e, severityError, "%s before initialize", printable(m.Method, 60))
 		s.stage = stageReady
-	case toServer && m.Method == methodInitialized:
+	case toServer && m.Method == methodInitialized && s.stage == stageAnswered:
 		s.stage = stageReady
-	case toServer && m.Kind == Call && s.stage == stageAsked:
+	case toServer && s.stage == stageAsked && (m.Kind == Call || m.Method == methodInitialized):
+		if m.Method == methodInitialized {
+			s.stage = stageReady
+		}
 		c.report(e, severityWarning, "%s before the answer to initialize", printable(m.Method, 60))
 	case !toServer && m.Kind == Call:
 		c.report(e, severityWarning, "server asks for %s before %s", printable(m.Method, 60), methodInitialized)
