@@ -120,7 +120,7 @@ type tapeFilter struct {
 	book *callBook
 }
 
-// message parses the message of e, one of kind Opaque if it is none.
+// tapeMessage parses the message of the line e. It is of kind Opaque if it is none, or e has none.
 func tapeMessage(e *Entry) *Message {
 	if e.Kind != lineMsg {
 		return &Message{Raw: e.Msg}

@@ -33,21 +33,20 @@ type tapeExchange struct {
 	key          uint64 // equal calls have equal keys
 	seq          int64
 	call, answer lineAt
-	next         int // in the other list, the exchange with the same key that comes after this; -1: none
+	next         int // in its list, the one with the same key that comes after this; -1: none
 }
 
 // A tapeDifference is what a difference between two tapes is in JSON. A and B are the Seq of the call, 0 if it is not
 // there.
 type tapeDifference struct {
-	What    string       `json:"what"` // only-a, only-b, differs
-	Method  string       `json:"method"`
-	Name    string       `json:"name,omitempty"`
-	A       int64        `json:"a,omitempty"`
-	B       int64        `json:"b,omitempty"`
-	Places  []tapePlace  `json:"places,omitempty"` // of What differs, the first few
-	More    int          `json:"more,omitempty"`   // places beyond those
-	found   []Difference // what Places has for programs
-	content string       // of the call
+	What   string       `json:"what"` // only-a, only-b, differs
+	Method string       `json:"method"`
+	Name   string       `json:"name,omitempty"`
+	A      int64        `json:"a,omitempty"`
+	B      int64        `json:"b,omitempty"`
+	Places []tapePlace  `json:"places,omitempty"` // of What differs, the first few
+	More   int          `json:"more,omitempty"`   // places beyond those
+	found  []Difference // what Places has for programs
 }
 
 // A tapePlace is one place where two answers differ. A value that is absent is left out.
