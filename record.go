@@ -63,7 +63,8 @@ type tapeCounts struct {
 }
 
 func (c *tapeCounts) String() string {
-	return fmt.Sprintf(`{"lines":%d,"messages":%d,"sessions":%d,"eras":["%s"]}`, c.lines, c.messages, c.sessions, strings.Join(c.eras, `","`))
+	eras := encodeJSON(append([]string{}, c.eras...))
+	return fmt.Sprintf(`{"lines":%d,"messages":%d,"sessions":%d,"eras":%s}`, c.lines, c.messages, c.sessions, eras)
 }
 
 // newRecorder makes a Recorder that writes to sink, which its Close ends.

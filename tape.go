@@ -272,6 +272,22 @@ func (t *TapeReader) Next() (*Entry, error) {
 	}
 }
 
+// Each calls f with every line that Next returns. The error is that of Next, or the first of f.
+func (t *TapeReader) Each(f func(e *Entry) error) error {
+	for {
+		e, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = f(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 func (t *TapeReader) end(e *Entry) {
 	t.Ended = e
 	t.Altered = e.Sum != hex.EncodeToString(t.sum.Sum(nil))
