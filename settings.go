@@ -232,7 +232,7 @@ func parseKeyFile(v string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return valid(key, len(key) >= 16, "a file of 16 bytes or more")
+	return valid(key, len(key) >= minRedactKey, fmt.Sprintf("a file of %d bytes or more", minRedactKey))
 }
 
 func parseMode(v string) (string, error) { return valid(v, findMode(v) != nil, modeNames) }

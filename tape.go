@@ -120,7 +120,9 @@ func appendEntry(dst []byte, e *Entry) []byte {
 	text("dir", e.Dir)
 	number("x", e.X)
 	number("re", e.Re)
-	text("via", e.Via)
+	if e.Via != viaStdio || e.Kind != lineMsg {
+		text("via", e.Via)
+	}
 	number("status", int64(e.Status))
 	text("event", e.Event)
 	if e.Headers != "" {
@@ -322,6 +324,9 @@ func ParseEntry(line string) (*Entry, error) {
 			wrong = key
 		}
 	})
+	if e.Via == "" && !e.Local && e.Kind == lineMsg {
+		e.Via = viaStdio
+	}
 	switch {
 	case err != nil:
 		return nil, err
