@@ -97,6 +97,7 @@ type Message struct {
 	// Within is the client's call in whose exchange a server's call or notification came, where its Conn knows it and
 	// Stream is nil.
 	Within *PendingCall
+	own    *PendingCall // a Call's place in the book
 	// Refusal is the cause of a Response that the proxy made in place of the server's.
 	Refusal *Error
 }

@@ -151,7 +151,7 @@ func (r *Recorder) end() *Entry {
 func (r *Recorder) rotate(full int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	own := r.open == 0 && r.calls == 0
+	own := r.open == 0 && r.calls.Load() == 0
 	if len(r.buf) > 0 || !own && full < 2 {
 		return nil
 	}
@@ -162,6 +162,8 @@ func (r *Recorder) rotate(full int) error {
 	r.counts.lines, r.counts.messages = 0, 0
 	r.Header.Continues = "the tape before"
 	if own {
+		r.seen[0].Store(false)
+		r.seen[1].Store(false)
 		r.Header.Continues, r.seq, r.counts = "", 0, tapeCounts{}
 	}
 	return nil
@@ -199,7 +201,7 @@ func (r *Recorder) sees() bool {
 	r.mu.Lock()
 	missed := r.missed.Add(linesIn(r.buf))
 	r.buf = r.buf[:0]
-	r.add(nil, &Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
+	r.line(&Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
 	lines, header := r.take(), r.header()
 	r.mu.Unlock()
 	if err := r.write(lines, header); err != nil {

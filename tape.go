@@ -101,10 +101,23 @@ const (
 
 // appendEntry appends e as a line to dst.
 func appendEntry(dst []byte, e *Entry) []byte {
-	dst = strconv.AppendInt(append(dst, `{"seq":`...), e.Seq, 10)
-	us := e.T.Microseconds()
+	dst = appendFields(appendStamp(dst, e.Seq, e.T), e)
+	if e.Msg != "" {
+		dst = append(append(dst, `,"msg":`...), e.Msg...)
+	}
+	return append(dst, '}', '\n')
+}
+
+// appendStamp appends how a line begins.
+func appendStamp(dst []byte, seq int64, t time.Duration) []byte {
+	dst = strconv.AppendInt(append(dst, `{"seq":`...), seq, 10)
+	us := t.Microseconds()
 	dst = strconv.AppendInt(append(dst, `,"t":`...), us/1000, 10)
-	dst = append(dst, '.', byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10))
+	return append(dst, '.', byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10))
+}
+
+// appendFields appends what stands between that and the message.
+func appendFields(dst []byte, e *Entry) []byte {
 	dst = append(append(append(dst, `,"kind":"`...), e.Kind...), '"')
 	number := func(name string, n int64) {
 		if n != 0 {
@@ -144,10 +157,7 @@ func appendEntry(dst []byte, e *Entry) []byte {
 		dst = append(append(dst, `,"counts":`...), e.Counts...)
 	}
 	text("sha256", e.Sum)
-	if e.Msg != "" {
-		dst = append(append(dst, `,"msg":`...), e.Msg...)
-	}
-	return append(dst, '}', '\n')
+	return dst
 }
 
 // appendQuoted appends s as a JSON string.

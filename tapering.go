@@ -137,8 +137,17 @@ func (r *Recorder) dumpOnSignal() (stop func()) {
 	}
 }
 
-// event counts what may be reason to dump. It requires that r.mu is held.
-func (r *Recorder) event(kind string) {
+// judge counts a response that may be reason to dump.
+func (r *Recorder) judge(m *Message) {
+	kind := "errors"
+	switch {
+	case m.Refusal != nil:
+		kind = "refusals"
+	case m.Error == "" && member(m.Result, "isError") != "true":
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	now := time.Now()
 	for i := range r.rates {
 		if rate := &r.rates[i]; rate.Kind == kind && rate.reached(now) {
