@@ -102,6 +102,9 @@ func (a *answer) refusal(body string) error {
 // message hands on m, which came in this answer.
 func (a *answer) message(m *Message, event *Event) {
 	m.Stream, m.Reply, m.Event = a.m.Stream, a.reply, event
+	if a.m.Stream == nil && a.m.Kind == Call && m.Kind != Response {
+		m.Within = a.c.s.lookup(ToServer, a.m.ID)
+	}
 	m.Resumed = a.m.Kind == Opaque && a.m.Stream != nil
 	if m.Kind == Response && a.m.Kind == Call && canonicalID(m.ID) == canonicalID(a.m.ID) {
 		a.answered = true

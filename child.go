@@ -102,9 +102,9 @@ type Child struct {
 
 // start runs the command argv as it stands, without a shell; a name without a slash is looked up in PATH (on Windows
 // with the endings in PATHEXT too, so that `npx` finds npx.cmd). What the server writes to stderr is logged on log,
-// which must not be nil. The caller owns the Child: it ends it with End, and reads Out to its end and
+// which must not be nil, and handed to heard. The caller owns the Child: it ends it with End, and reads Out to its end and
 // closes it.
-func (s *spawner) start(argv []string, log *slog.Logger) (*Child, error) {
+func (s *spawner) start(argv []string, log *slog.Logger, heard func(line string)) (*Child, error) {
 	if len(argv) == 0 {
 		return nil, errors.New("command is empty")
 	}
@@ -131,7 +131,7 @@ func (s *spawner) start(argv []string, log *slog.Logger) (*Child, error) {
 		s: s, cmd: cmd, group: newGroup(cmd.Process), log: log.With("pid", cmd.Process.Pid),
 		done: make(chan struct{}), drained: make(chan struct{}),
 	}
-	go c.drain(stderr)
+	go c.drain(stderr, heard)
 	go c.wait(out, stderr)
 	return c, nil
 }
@@ -226,7 +226,7 @@ func (c *Child) tail() []string {
 
 // drain logs what the server writes to stderr until its end: a server whose stderr nobody reads would block. MCP,
 // stdio: the client "SHOULD NOT assume stderr output indicates error conditions", hence the level.
-func (c *Child) drain(stderr io.Reader) {
+func (c *Child) drain(stderr io.Reader, heard func(string)) {
 	defer close(c.drained)
 	b := bufio.NewReaderSize(stderr, stderrLine+len("\r\n"))
 	for {
@@ -241,6 +241,7 @@ func (c *Child) drain(stderr io.Reader) {
 		if line != "" {
 			line = strings.ToValidUTF8(line, "?")
 			c.log.Info("server stderr", "line", line)
+			heard(line)
 			c.mu.Lock()
 			c.last = append(c.last[max(0, len(c.last)-stderrTail+1):], line)
 			c.mu.Unlock()

@@ -58,7 +58,7 @@ func procRoles() map[string]func() {
 		// Starts a child as the proxy does, says its pid and waits to be killed.
 		"proc-spawner": func() {
 			os.Setenv("MCPPROXY_TEST_CHILD", "proc-deaf")
-			c, err := newSpawner().start(os.Args[:1], slog.New(slog.DiscardHandler))
+			c, err := newSpawner().start(os.Args[:1], slog.New(slog.DiscardHandler), func(string) {})
 			if err != nil {
 				panic(err)
 			}
@@ -101,7 +101,7 @@ func procSpawner(t testing.TB) *spawner {
 func procStart(t testing.TB, s *spawner, log *slog.Logger, args ...string) *Child {
 	t.Helper()
 	t.Setenv("MCPPROXY_TEST_CHILD", args[0])
-	c, err := s.start(append([]string{os.Args[0]}, args[1:]...), log)
+	c, err := s.start(append([]string{os.Args[0]}, args[1:]...), log, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +378,7 @@ func TestChildLeavesNothing(t *testing.T) {
 		c := procStart(t, s, procQuiet(), "proc-echo")
 		procWithin(t, "End", c.End)
 		c.Out.Close()
-		if _, err := s.start([]string{"no-such-command"}, procQuiet()); err == nil {
+		if _, err := s.start([]string{"no-such-command"}, procQuiet(), func(string) {}); err == nil {
 			t.Fatal("got a child of no-such-command, want an error")
 		}
 	}
@@ -407,13 +407,13 @@ func TestSpawnerErrors(t *testing.T) {
 		{[]string{"no-such-command", "arg"}, `command "no-such-command": executable file not found in `, exec.ErrNotFound},
 		{[]string{plain}, fmt.Sprintf("command %q: ", plain), os.ErrPermission},
 	} {
-		_, err := s.start(test.argv, procQuiet())
+		_, err := s.start(test.argv, procQuiet(), func(string) {})
 		if err == nil || !strings.HasPrefix(err.Error(), test.want) || test.is != nil && !errors.Is(err, test.is) {
 			t.Errorf("%q: got %v, want %s…", test.argv, err, test.want)
 		}
 	}
 	s.Close()
-	if _, err := s.start(os.Args[:1], procQuiet()); err == nil {
+	if _, err := s.start(os.Args[:1], procQuiet(), func(string) {}); err == nil {
 		t.Error("start after Close: got a child, want an error")
 	}
 }
@@ -425,7 +425,7 @@ func FuzzChildStderr(f *testing.F) {
 	f.Add(append(bytes.Repeat([]byte("z"), 8192), "\r\nend\n"...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &Child{log: procQuiet(), drained: make(chan struct{})}
-		c.drain(bytes.NewReader(b))
+		c.drain(bytes.NewReader(b), func(string) {})
 		var all []string
 		for _, line := range strings.Split(string(b), "\n") {
 			if line = strings.TrimSuffix(line, "\r"); line != "" {

@@ -55,6 +55,34 @@ type Config struct {
 	CallTimeout time.Duration // until a call without answer or progress is given up; 0 means never
 	Grace       time.Duration // for the calls in flight at shutdown; 0 means none
 
+	Tape       string // file to record to, or to play; "" for none
+	TapeAppend bool   // record to the end of a tape that is there
+	TapeSync   string // when a tape is brought to the disk: never, interval or each
+	TapeError  string // what to do when it cannot be written: stop or pass
+	TapeRotate int    // bytes after which another file begins; 0 means never
+	TapeRing   int    // bytes kept in memory until something happens; 0 means to write them at once
+	TapeDumpOn []DumpRate
+	Redact     []RedactRule
+	RedactKey  []byte // nil means one for each tape
+
+	Order       string  // of calls that a tape answers: any or strict
+	OnExhausted string  // error, last or cycle
+	OnMiss      string  // error, pass or record
+	Speed       float64 // 0 means not to wait
+	FailUnused  bool
+	Ignore      []Pointer
+
+	Same             []string // kinds of values that may differ
+	AllowDestructive bool
+	Allow            []string // tools to be called whatever they do
+	JUnit            string   // file for the report; "" for none
+	JSON             bool
+
+	Session, Exchange int // of a tape, to be shown; 0 means all
+	Method            string
+	Out               string // file to write to; "" means stdout
+	HTML, HAR         bool
+
 	LogLevel  slog.Level
 	LogFormat string // text or json
 }
@@ -65,6 +93,7 @@ func defaultConfig() *Config {
 		Headers: http.Header{}, LimitStatus: http.StatusTooManyRequests,
 		MaxMessage: 64 << 20, MaxSessions: 1000, MaxCalls: 256,
 		Idle: 30 * time.Minute, Lifetime: 24 * time.Hour, CallTimeout: 5 * time.Minute, Grace: 10 * time.Second,
+		TapeSync: syncInterval, TapeError: "stop", Order: "any", OnExhausted: "error", OnMiss: "error",
 		LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
 }
@@ -301,7 +330,8 @@ func (p *configParser) apply(m *mode) {
 
 // check finds what is wrong with c as a whole.
 func (p *configParser) check(c *Config, m *mode) {
-	switch want := len(strings.Fields(m.words)); {
+	switch want, more := len(strings.Fields(m.words)), strings.HasSuffix(m.words, "..."); {
+	case more && len(c.Args) > want:
 	case len(c.Args) < want:
 		p.problem("a word is missing: mcpproxy -mode=%s %s", m.name, m.words)
 	case len(c.Args) > want && p.doubt:
@@ -317,7 +347,8 @@ func (p *configParser) check(c *Config, m *mode) {
 			servers = append(servers, p.from[name])
 		}
 	}
-	if m.takes("server") && len(servers) == 0 {
+	p.checkTape(c, m, len(servers) > 0)
+	if m.takes("server") && len(servers) == 0 && m.name != "replay" {
 		p.problem("-mode=%s: no server: want one of -stdio CMD, -url URL, -demo", m.name)
 	} else if len(servers) > 1 {
 		p.problem("%s: more than one server; want one", strings.Join(servers, " and "))
@@ -337,6 +368,27 @@ func (p *configParser) check(c *Config, m *mode) {
 	}
 	if c.AuthTokens != "" && slices.Contains(c.PassHeaders, "Authorization") {
 		p.problem("%s: with Authorization the server would be given the proxy's tokens", p.from["pass-header"])
+	}
+}
+
+// checkTape finds what does not go together of what c says of a tape.
+func (p *configParser) checkTape(c *Config, m *mode, server bool) {
+	ci, _ := p.env("CI")
+	switch {
+	case (m.name == "record" || m.name == "verify") && c.Tape == "":
+		p.problem("-mode=%s: -tape FILE is missing", m.name)
+	case m.name == "replay" && c.OnMiss != "error" && !server:
+		p.problem("%s: no server: want one of -stdio CMD, -url URL, -demo", p.from["on-miss"])
+	case m.name == "replay" && c.OnMiss == "error" && server:
+		p.problem("-mode=replay: a server is asked only with -on-miss pass or record")
+	case m.name == "replay" && c.OnMiss == "record" && c.Tape == "":
+		p.problem("%s: means nothing without -tape", p.from["on-miss"])
+	case m.name == "replay" && c.OnMiss == "record" && ci == "true":
+		p.problem("%s: record is not for CI, where the variable CI is true: a run would change the tape", p.from["on-miss"])
+	case c.TapeRing > 0 && (c.TapeAppend || c.TapeRotate > 0):
+		p.problem("%s: goes neither with -tape-append nor with -tape-rotate", p.from["tape-ring"])
+	case m.takes("redact") && m.name == "forward" && c.Tape == "" && (c.Redact != nil || c.RedactKey != nil):
+		p.problem("-redact and -redact-key mean nothing without -tape")
 	}
 }
 

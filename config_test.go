@@ -216,13 +216,13 @@ func checkProblems(t *testing.T, cases []problemCase) {
 
 func TestProblemsModes(t *testing.T) {
 	checkProblems(t, []problemCase{
-		{"-demo", "", []string{`-mode: want forward, demo or token`}},
-		{"forwrd|-demo", "", []string{`-mode "forwrd": want forward, demo or token`}},
-		{"-mode=x|-demo", "", []string{`-mode "x": want forward, demo or token`}},
+		{"-demo", "", []string{`-mode: want forward, record, replay, verify, tape, demo or token`}},
+		{"forwrd|-demo", "", []string{`-mode "forwrd": want forward, record, replay, verify, tape, demo or token`}},
+		{"-mode=x|-demo", "", []string{`-mode "x": want forward, record, replay, verify, tape, demo or token`}},
 		{"demo|-mode=forward", "", []string{`-mode: given more than once`}},
 		{"-mode=demo|forward", "", []string{`"forward" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
 		{"-mode=demo|-mode=token|x", "", []string{`-mode: given more than once`, `"x" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
-		{configDemo, "MCPPROXY_MODE=x", []string{`MCPPROXY_MODE "x": want forward, demo or token`}},
+		{configDemo, "MCPPROXY_MODE=x", []string{`MCPPROXY_MODE "x": want forward, record, replay, verify, tape, demo or token`}},
 		{"token", "", []string{`a word is missing: mcpproxy -mode=token NAME`}},
 		{"token|a|b", "", []string{`"b" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
 		{"token|a|-demo", "", []string{`-demo: -mode=token does not take it`}},
@@ -287,7 +287,7 @@ func TestProblemsHeaders(t *testing.T) {
 		{configWeb + "|-header|A: hunter2|-lisen|:1|x", "", []string{`-lisen: unknown flag`,
 			`a word belongs to no flag, not shown here: it may be part of a header's value; those with spaces need quotes`}},
 		{configWeb + "|-heder|A: hunter2|-idel=5m", "", []string{`-heder: unknown flag`, `-idel: unknown flag`}},
-		{"-header|A:|hunter2|-url=http://a", "", []string{`-header: A: the value is empty, or has a line break or other control character`, `-mode: want forward, demo or token`}},
+		{"-header|A:|hunter2|-url=http://a", "", []string{`-header: A: the value is empty, or has a line break or other control character`, `-mode: want forward, record, replay, verify, tape, demo or token`}},
 	})
 }
 
@@ -334,7 +334,7 @@ func TestProblemsFiles(t *testing.T) {
 			`DIR/many.json:5: idle: want a string, a number, true or false`, `DIR/many.json:6: limit: want a string, a number, true or false`,
 			`DIR/many.json:10: allow-host: want a string, a number, true or false`, `DIR/many.json:10: grace "5": want a time such as 90s, 5m or 24h, or 0`,
 			`DIR/many.json:8: limit-report "x": want true or false`, `DIR/many.json:7: max-calls: given more than once`,
-			`DIR/many.json:10: mode "forwrd": want forward, demo or token`, `DIR/many.json:8: limit-report: means nothing without -limit`}},
+			`DIR/many.json:10: mode "forwrd": want forward, record, replay, verify, tape, demo or token`, `DIR/many.json:8: limit-report: means nothing without -limit`}},
 	})
 }
 

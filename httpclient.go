@@ -308,7 +308,7 @@ func (c *httpConn) Listen(ctx context.Context, x Stream, o *Origin) error {
 		return err
 	}
 	defer resp.Body.Close()
-	a := &answer{c: c, m: &Message{Stream: x}, reply: &Reply{Status: resp.StatusCode, Header: resp.Header}}
+	a := &answer{c: c, m: &Message{Stream: x}, reply: &Reply{Status: resp.StatusCode, Header: resp.Header, Listens: true}}
 	err = a.relay(ctx, resp)
 	c.lost(resp, o.Header.Get(revisionHeader))
 	return err
@@ -373,7 +373,7 @@ func (c *httpConn) follow(ctx context.Context, a *answer, at position) {
 		if b == nil {
 			b = &answer{c: c, m: &Message{}}
 		}
-		b.reply = &Reply{Status: resp.StatusCode, Header: resp.Header}
+		b.reply = &Reply{Status: resp.StatusCode, Header: resp.Header, Listens: true}
 		if resp.StatusCode/100 != 2 || !isEventStream(resp.Header) {
 			resp.Body.Close()
 			if resp.StatusCode/100 == 5 {

@@ -28,6 +28,7 @@ type lineConn struct {
 	// patience is how long the reader may leave a write waiting before it counts as gone; 0 is for
 	// ever. Only files have that, as the pipes of a child are.
 	patience time.Duration
+	before   func() error // comes before anything is written to w; nil for nothing
 	waiting  atomic.Int32 // senders that have yet to get mu
 
 	mu  sync.Mutex // protects following, and is held while writing to w
@@ -65,8 +66,10 @@ func (c *lineConn) Send(_ context.Context, m *Message) error {
 		if err := c.flush(); err != nil {
 			return err
 		}
-		c.extend()
-		if _, c.err = io.WriteString(c.w, m.Raw); c.err != nil {
+		if c.prepare() {
+			_, c.err = io.WriteString(c.w, m.Raw)
+		}
+		if c.err != nil {
 			return c.err
 		}
 	default:
@@ -88,8 +91,7 @@ func (c *lineConn) Flush() error {
 
 // flush requires that c.mu is held.
 func (c *lineConn) flush() error {
-	if len(c.buf) > 0 && c.err == nil {
-		c.extend()
+	if len(c.buf) > 0 && c.err == nil && c.prepare() {
 		_, c.err = c.w.Write(c.buf)
 		if cap(c.buf) > 4*lineBuffer {
 			c.buf = nil
@@ -99,10 +101,14 @@ func (c *lineConn) flush() error {
 	return c.err
 }
 
-// extend gives the reader time for what is written next. It requires that c.mu is held.
-func (c *lineConn) extend() {
-	if c.patience == 0 {
-		return
+// prepare gives the reader time for what is written next, and reports whether that may be. It requires that c.mu is
+// held.
+func (c *lineConn) prepare() bool {
+	if c.before != nil {
+		c.err = c.before()
+	}
+	if c.patience == 0 || c.err != nil {
+		return c.err == nil
 	}
 	if now := time.Now(); now.Sub(c.extended) > c.patience/2 {
 		c.extended = now
@@ -110,6 +116,7 @@ func (c *lineConn) extend() {
 			f.SetWriteDeadline(now.Add(c.patience))
 		}
 	}
+	return true
 }
 
 // Close closes the stream, which also unblocks a Send that waits for its reader.

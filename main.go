@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -139,11 +140,10 @@ type closingDialer interface {
 }
 
 // forward stands between clients and a server until ctx ends or the one client is gone.
-func forward(ctx context.Context, c *Config, std stdio) error {
+func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	log := newLogger(c, std.err)
 	var listener net.Listener
 	if c.Listen != "" {
-		var err error
 		if listener, err = net.Listen("tcp", c.Listen); err != nil {
 			return fmt.Errorf("-listen: %w", err)
 		}
@@ -154,13 +154,30 @@ func forward(ctx context.Context, c *Config, std stdio) error {
 		TrustedProxies: c.TrustedProxies, Hosts: c.AllowHosts, Origins: c.AllowOrigins,
 	}
 	if c.AuthTokens != "" {
-		var err error
 		if front.Tokens, err = OpenTokens(c.AuthTokens); err != nil {
 			return err
 		}
 		front.Tokens.Log = log
 	}
-	dialer, err := newDialer(c, log)
+	parent := ctx
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var rec *Recorder
+	if c.Tape != "" {
+		if rec, err = openRecorder(c, log); err != nil {
+			return err
+		}
+		rec.Fail = stop
+		defer func() {
+			if closed := rec.Close(); err == nil {
+				err = closed
+			}
+			if failed := context.Cause(ctx); parent.Err() == nil && failed != context.Canceled {
+				err = failed
+			}
+		}()
+	}
+	dialer, err := newDialer(c, log, rec)
 	if err != nil {
 		return err
 	}
@@ -169,8 +186,15 @@ func forward(ctx context.Context, c *Config, std stdio) error {
 	if len(c.Limits) > 0 {
 		chain = append(chain, limitInterceptor(NewLimiter(c.Limits), c.LimitStatus, c.LimitReport, log))
 	}
+	if rec != nil {
+		chain = append(chain, rec.Intercept)
+	}
 	bounds := Bounds{c.MaxSessions, c.MaxCalls, c.Idle, c.Lifetime, c.CallTimeout}
 	front.Proxy = NewProxy(dialer, bounds, log, chain...)
+	if rec != nil {
+		front.Proxy.OnEnd, front.Proxy.OnDrop, front.Proxy.Sent = rec.Ended, rec.Dropped, rec.Sent
+		defer rec.dumpOnSignal()()
+	}
 	if listener == nil {
 		return serveStdio(ctx, front.Proxy, std.in, std.out, c.MaxMessage, c.Grace)
 	}
@@ -182,7 +206,7 @@ func forward(ctx context.Context, c *Config, std stdio) error {
 }
 
 // newDialer makes the way to the server that c names.
-func newDialer(c *Config, log *slog.Logger) (closingDialer, error) {
+func newDialer(c *Config, log *slog.Logger, rec *Recorder) (closingDialer, error) {
 	switch {
 	case c.URL != nil:
 		d := newHTTPDialer(c.URL, c.CAs, c.MaxMessage, log)
@@ -192,36 +216,64 @@ func newDialer(c *Config, log *slog.Logger) (closingDialer, error) {
 		}
 		return d, nil
 	case c.Demo:
-		return newCommandDialer(startDemo, c.MaxMessage, log), nil
+		return newCommandDialer(recorded(startDemo, rec), c.MaxMessage, log), nil
 	}
 	// Not found is better said now than to the first client.
 	if _, err := exec.LookPath(c.Stdio[0]); err != nil {
 		return nil, fmt.Errorf("-stdio: %w", err)
 	}
 	sp := newSpawner()
-	d := newCommandDialer(func() (*process, error) { return startChild(sp, c.Stdio, log) }, c.MaxMessage, log)
+	start := func() (*process, error) { return startChild(sp, c.Stdio, log, rec) }
+	d := newCommandDialer(recorded(start, rec), c.MaxMessage, log)
 	d.release = sp.Close
 	return d, nil
 }
 
-// startChild runs the server as a child of the program.
-func startChild(sp *spawner, argv []string, log *slog.Logger) (*process, error) {
-	child, err := sp.start(argv, log)
+// recorded returns a start function whose processes tell rec what no interceptor sees. rec may be nil.
+func recorded(start func() (*process, error), rec *Recorder) func() (*process, error) {
+	if rec == nil {
+		return start
+	}
+	return func() (*process, error) {
+		p, err := start()
+		if err == nil {
+			p.before = rec.Flush
+			p.garbage = func(line string) { rec.Garbage(p.owner.Load(), line) }
+		}
+		return p, err
+	}
+}
+
+// startChild runs the server as a child of the program. rec may be nil.
+func startChild(sp *spawner, argv []string, log *slog.Logger, rec *Recorder) (*process, error) {
+	p := &process{}
+	heard := func(string) {}
+	if rec != nil {
+		heard = func(line string) { rec.Stderr(p.owner.Load(), line) }
+	}
+	child, err := sp.start(argv, log, heard)
 	if err != nil {
 		return nil, err
 	}
 	log.Debug("server started", "command", argv[0])
 	var ending atomic.Bool // it did not end by itself
-	end := func() { ending.Store(true); child.End() }
-	return &process{in: child.In, out: child.Out, done: child.Done(), end: end, status: func() string {
-		switch code, ok := child.Exit(); {
+	p.in, p.out, p.done = child.In, child.Out, child.Done()
+	p.end = func() { ending.Store(true); child.End() }
+	p.status = sync.OnceValue(func() string {
+		code, ok := child.Exit()
+		crashed := !ending.Load() && (!ok || code != 0)
+		switch {
+		case crashed:
+			log.Error("server ended", "status", child.Status(), "stderr", strings.Join(child.tail(), "\n"))
 		case ending.Load():
 			log.Info("server ended", "status", child.Status())
-		case !ok || code != 0:
-			log.Error("server ended", "status", child.Status(), "stderr", strings.Join(child.tail(), "\n"))
+		}
+		if rec != nil {
+			rec.Exited(p.owner.Load(), child.Status(), crashed)
 		}
 		return child.Status()
-	}}, nil
+	})
+	return p, nil
 }
 
 // startDemo runs the built-in server in the program itself.

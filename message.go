@@ -94,6 +94,9 @@ type Message struct {
 	// Answers is the call that a Response answers, once the session has found it, or that the proxy
 	// itself cancels.
 	Answers *PendingCall
+	// Within is the client's call in whose exchange a server's call or notification came, where its Conn knows it and
+	// Stream is nil.
+	Within *PendingCall
 	// Refusal is the cause of a Response that the proxy made in place of the server's.
 	Refusal *Error
 }
@@ -115,9 +118,10 @@ type Origin struct {
 
 // A Reply is the head of a server's HTTP response.
 type Reply struct {
-	Status int
-	Header http.Header
-	Whole  bool // the response is this one message or body and nothing else
+	Status  int
+	Header  http.Header
+	Whole   bool // the response is this one message or body and nothing else
+	Listens bool // it answers a GET
 }
 
 // A Conn is the proxy's end of a conversation with one peer.

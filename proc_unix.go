@@ -10,6 +10,9 @@ import (
 	"syscall"
 )
 
+// dumpSignals are the signals on which a recording kept in memory is written.
+func dumpSignals() []os.Signal { return []os.Signal{syscall.SIGUSR1} }
+
 // procAttr puts a child into a process group of its own. Where nothing ends it when the proxy is killed, the end of file
 // on its stdin does, on which a server "SHOULD exit promptly" (2026-07-28, basic/transports/stdio, Shutdown).
 func procAttr() *syscall.SysProcAttr {

@@ -9,6 +9,9 @@ import (
 	"unsafe"
 )
 
+// dumpSignals are the signals on which a recording kept in memory is written: there is none.
+func dumpSignals() []os.Signal { return nil }
+
 // procAttr keeps the console's Ctrl-C from a child: the proxy decides when it ends.
 func procAttr() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}

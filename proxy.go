@@ -20,9 +20,16 @@ type Interceptor func(ctx context.Context, s *Session, m *Message) (*Message, er
 type Proxy struct {
 	Sessions *Sessions
 	Log      *slog.Logger
-	dialer   Dialer
-	chain    []Interceptor // in order towards the server, in reverse towards the client
-	wg       sync.WaitGroup
+	// OnEnd and OnDrop, if not nil, hear of the end of each session, after its last message, and of
+	// messages of servers that reach nobody. They are set before the first session.
+	OnEnd  func(s *Session, reason error)
+	OnDrop func(s *Session, m *Message, why string)
+	// Sent, if not nil, is called when messages were passed on to a client.
+	Sent func()
+
+	dialer Dialer
+	chain  []Interceptor // in order towards the server, in reverse towards the client
+	wg     sync.WaitGroup
 }
 
 // Answers that the proxy itself owes a server are not sent by the goroutine that reads from it:
@@ -54,7 +61,7 @@ func (p *Proxy) Open(ctx context.Context, client Conn, user string, transient bo
 	if err != nil {
 		return nil, err
 	}
-	s.expire = p.expire
+	s.expire, s.sent = p.expire, p.Sent
 	server, err := p.dialer.Dial(ctx, s, func(m *Message, err error) { p.receive(s, m, err) })
 	if err != nil {
 		p.Sessions.End(s, err)
@@ -87,7 +94,7 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 			defer call.cancel()
 		}
 		if refusal := s.book(ToServer, call); refusal != nil {
-			p.refuse(s, m, refusal)
+			p.refuse(s, m, call, refusal)
 			return
 		}
 	case Response:
@@ -131,7 +138,7 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 		p.Log.Debug("client went away", "method", m.Method, "id", m.ID)
 		return
 	}
-	p.refuse(s, m, err)
+	p.refuse(s, m, call, err)
 }
 
 // progressToken is the token of a progress notification, in its canonical form as a server may write
@@ -165,19 +172,19 @@ func (p *Proxy) finish(m *Message) {
 	}
 }
 
-// refuse answers m, which came from the client, with err. A refused notification or response is
-// answered over HTTP only, where the request waits.
-func (p *Proxy) refuse(s *Session, m *Message, err error) {
+// refuse answers m, which came from the client, with err. call is that of m, nil if m is none. A refused
+// notification or response is answered over HTTP only, where the request waits.
+func (p *Proxy) refuse(s *Session, m *Message, call *PendingCall, err error) {
 	e := refusalOf(err)
 	p.logRefused(m, e)
-	p.answerRefused(s, m, e)
+	p.answerRefused(s, m, call, e)
 }
 
 func (p *Proxy) logRefused(m *Message, e *Error) {
 	p.Log.Warn("message refused", "method", m.Method, "name", m.Name, "id", m.ID, "code", e.Code, "error", e)
 }
 
-func (p *Proxy) answerRefused(s *Session, m *Message, e *Error) {
+func (p *Proxy) answerRefused(s *Session, m *Message, call *PendingCall, e *Error) {
 	if m.Kind != Call && m.Stream == nil {
 		return
 	}
@@ -186,7 +193,7 @@ func (p *Proxy) answerRefused(s *Session, m *Message, e *Error) {
 		id = ""
 	}
 	answer := e.answer(id)
-	answer.Stream = m.Stream
+	answer.Stream, answer.Answers = m.Stream, call
 	p.toClient(s, answer)
 }
 
@@ -217,7 +224,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 	m.Dir = ToClient
 	switch m.Kind {
 	case Opaque:
-		p.send(s, m)
+		p.toClient(s, m)
 		return
 	case Response:
 		call := s.strike(ToServer, m.ID)
@@ -226,6 +233,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		}
 		if call == nil {
 			p.Log.Warn("response to no call dropped", "from", "server", "id", m.ID)
+			p.lost(s, m, "a response to no call in flight")
 			return
 		}
 		if m.Refusal != nil { // what became of it is known to its Conn only
@@ -241,7 +249,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		}
 	case Call:
 		if m.Stream == nil {
-			m.Stream = s.streamFor("", true)
+			m.Stream = s.streamOf(m)
 		}
 		if m.Resumed { // sent again, as the client lost it the first time
 			s.strike(ToClient, m.ID)
@@ -254,7 +262,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		token := progressToken(m)
 		s.touch(ToServer, token)
 		if m.Stream == nil {
-			m.Stream = s.streamFor(token, m.Method == methodLog || token != "")
+			m.Stream = s.streamOf(m)
 		}
 		if m.Method == methodCancelled {
 			s.strike(ToClient, member(m.Params, "requestId"))
@@ -266,6 +274,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 // toClient carries m through the interceptors, backwards, to the client.
 func (p *Proxy) toClient(s *Session, m *Message) {
 	m.Dir = ToClient
+	if p.Sent != nil && !m.More {
+		defer p.Sent()
+	}
 	out, err := m, error(nil)
 	for i := len(p.chain) - 1; i >= 0 && err == nil && out != nil && out.Dir == ToClient; i-- {
 		out, err = p.chain[i](context.Background(), s, out)
@@ -298,8 +309,16 @@ func (p *Proxy) send(s *Session, m *Message) {
 	}
 }
 
+// lost notes that m, which the server sent, reaches nobody.
+func (p *Proxy) lost(s *Session, m *Message, why string) {
+	if p.OnDrop != nil && !m.Local {
+		p.OnDrop(s, m, why)
+	}
+}
+
 // dropped tells the server, if it waits for an answer to m, that none will come.
 func (p *Proxy) dropped(s *Session, m *Message, err error) {
+	p.lost(s, m, err.Error())
 	if m.Kind == Call && s.strike(ToClient, m.ID) != nil {
 		p.refuseServer(s, m, err)
 	}
@@ -347,7 +366,7 @@ func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
 	m := cancellation(c.Message.ID, "call took too long")
 	m.Answers = c
 	p.tellServer(s, m)
-	p.refuse(s, c.Message, e)
+	p.refuse(s, c.Message, c, e)
 	if c.cancel != nil {
 		c.cancel()
 	}
@@ -355,6 +374,9 @@ func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
 
 // settle answers all that a session still owes its client when it ends.
 func (p *Proxy) settle(s *Session, reason error) {
+	if p.OnEnd != nil {
+		defer p.OnEnd(s, reason)
+	}
 	if reason == errServed {
 		return // its only call is answered
 	}
@@ -372,9 +394,9 @@ func (p *Proxy) settle(s *Session, reason error) {
 	s.takeAll(ToClient)
 	for _, c := range s.takeAll(ToServer) {
 		if reason == errShutdown || reason == errGone {
-			p.answerRefused(s, c.Message, e)
+			p.answerRefused(s, c.Message, c, e)
 		} else {
-			p.refuse(s, c.Message, e)
+			p.refuse(s, c.Message, c, e)
 		}
 		if c.cancel != nil {
 			c.cancel()

@@ -26,6 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	roles := procRoles()
 	maps.Copy(roles, proxyRoles())
+	maps.Copy(roles, recordRoles())
 	if role := roles[os.Getenv("MCPPROXY_TEST_CHILD")]; role != nil {
 		role()
 		os.Exit(0)
@@ -397,16 +398,22 @@ type talkOne struct{ r io.Reader }
 
 func (o talkOne) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]) }
 
-// proxy makes the program's inside, between w's clients and its server.
+// proxy makes the program's inside, between w's clients and its server. All is recorded, and release checks the tape.
 func (w *talk) proxy() (p *Proxy, release func()) {
 	var d closingDialer
+	rec, check := recordTalk(w)
 	if w.overHTTP() {
 		u, _ := url.Parse("http://127.0.0.1/mcp")
 		h := newHTTPDialer(u, nil, w.max, w.log)
 		h.transport.DialContext = w.net.dial
 		d = h
 	} else {
-		d = newCommandDialer(w.start, w.max, w.log)
+		d = newCommandDialer(recorded(w.start, rec), w.max, w.log)
 	}
-	return NewProxy(d, w.bounds, w.log), d.Close
+	p = NewProxy(d, w.bounds, w.log, rec.Intercept)
+	p.OnEnd, p.OnDrop, p.Sent = rec.Ended, rec.Dropped, rec.Sent
+	return p, func() {
+		d.Close()
+		check()
+	}
 }

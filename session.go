@@ -28,6 +28,7 @@ type PendingCall struct {
 	cancel  context.CancelFunc // ends what carries the call; may be nil
 
 	deadline time.Time // guarded by the session; zero means none
+	seq, x   int64     // of its line on the tape, and of that line's exchange; guarded by the Recorder
 }
 
 // A Session ties a client's Conn to a server's. Up to 2025-11-25 it is what Mcp-Session-Id names,
@@ -40,7 +41,9 @@ type Session struct {
 	client    Conn
 	server    Server
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
+	sent      func()                                  // see Proxy
 	aside     atomic.Int32                            // what the proxy is telling the server by itself
+	tape      int64                                   // number on the tape, 0 for none; guarded by the Recorder
 
 	mu       sync.Mutex                 // protects following
 	id       string                     // towards the client; "" if it has none
@@ -82,6 +85,14 @@ func (s *Session) setRevision(revision string) {
 	s.mu.Lock()
 	s.revision = revision
 	s.mu.Unlock()
+}
+
+// flushClient writes to the client what was kept back for a message that did not come.
+func (s *Session) flushClient() {
+	s.client.Flush()
+	if s.sent != nil {
+		s.sent()
+	}
 }
 
 // Ended reports whether the session is over.
@@ -250,22 +261,48 @@ func (s *Session) touch(d Direction, token string) {
 	}
 }
 
-// streamFor finds the stream of a message from a server on stdio that names no HTTP request: by its
-// progress token, or, if it may belong to a call, by being sent while just one is in flight.
-func (s *Session) streamFor(token string, mayBelong bool) Stream {
+// lookup returns the call with this id that is in flight in direction d, or nil.
+func (s *Session) lookup(d Direction, id string) *PendingCall {
+	key := canonicalID(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[d][key]
+}
+
+// streamOf returns the stream on which a message belongs that a server on stdio sent, nil for none.
+func (s *Session) streamOf(m *Message) Stream {
+	if c := s.within(m); c != nil {
+		return c.Stream
+	}
+	return nil
+}
+
+// within finds the client's call in whose exchange a message of the server travels, nil for none: by its stream, or
+// else, as on stdio, by its progress token or subscription id, or, if it may belong to a call, by being sent while just
+// one is in flight.
+func (s *Session) within(m *Message) *PendingCall {
+	if m.Within != nil {
+		return m.Within
+	}
+	token := progressToken(m)
+	subscription := ""
+	if m.Stream == nil && m.Kind == Notification && token == "" {
+		subscription = canonicalID(member(member(m.Params, "_meta"), subscriptionID))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	calls := s.calls[ToServer]
-	if token != "" {
-		for _, c := range calls {
-			if canonicalID(c.Message.Token) == token {
-				return c.Stream
-			}
+	if subscription != "" {
+		return calls[subscription]
+	}
+	for _, c := range calls {
+		if m.Stream != nil && c.Stream == m.Stream || token != "" && canonicalID(c.Message.Token) == token {
+			return c
 		}
 	}
-	if mayBelong && len(calls) == 1 {
+	if m.Stream == nil && len(calls) == 1 && (m.Kind == Call || m.Method == methodLog || token != "") {
 		for _, c := range calls {
-			return c.Stream
+			return c
 		}
 	}
 	return nil

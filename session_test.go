@@ -535,10 +535,14 @@ func TestStreamFor(t *testing.T) {
 		check := func(token string, mayBelong bool, want string) {
 			t.Helper()
 			got := ""
-			if token != "" {
-				token = progressToken(sessParse(t, sessProgress(token)))
+			m := &Message{Kind: Notification, Method: "notifications/resources/updated"}
+			if mayBelong {
+				m.Method = methodLog
 			}
-			if s, ok := x.s.streamFor(token, mayBelong).(*sessStream); ok {
+			if token != "" {
+				m = sessParse(t, sessProgress(token))
+			}
+			if s, ok := x.s.streamOf(m).(*sessStream); ok {
 				got = s.name
 			}
 			if got != want {

@@ -28,12 +28,16 @@ type mode struct {
 	page   string // what -h prints
 }
 
-const modeNames = "forward, demo or token"
+const modeNames = "forward, record, replay, verify, tape, demo or token"
 
 // modes returns all modes, in the order in which help lists them.
 func modes() []mode {
 	return []mode{
-		{"forward", "server clients limits common", "", usageForward},
+		{"forward", "server clients limits calls common tape record redact key", "", usageForward},
+		{"record", "server clients limits calls common tape record redact key", "", usageRecord},
+		{"replay", "server clients limits calls common tape replay ignore key", "", usageReplay},
+		{"verify", "server calls common tape verify ignore json key", "", usageVerify},
+		{"tape", "common tool ignore json redact key", "COMMAND FILE...", usageTape},
 		{"demo", "common", "", usageDemo},
 		{"token", "", "NAME", usageToken},
 	}
@@ -92,11 +96,42 @@ func settings(c *Config, env func(string) (string, bool)) map[string]setting {
 		"max-calls":     {"N", "limits", "", 0, sets(&c.MaxCalls, parseCount)},
 		"idle":          {"TIME", "limits", "", 0, sets(&c.Idle, parseTime)},
 		"lifetime":      {"TIME", "limits", "", 0, sets(&c.Lifetime, parseTime)},
-		"call-timeout":  {"TIME", "limits", "", 0, sets(&c.CallTimeout, parseTime)},
+		"call-timeout":  {"TIME", "calls", "", 0, sets(&c.CallTimeout, parseTime)},
 		"grace":         {"TIME", "limits", "", 0, sets(&c.Grace, parseTime)},
 		"max-message":   {"SIZE", "common", "", 0, sets(&c.MaxMessage, parseSize)},
-		"log-level":     {"LEVEL", "common", "", 0, sets(&c.LogLevel, parseLevel)},
-		"log-format":    {"text|json", "common", "", 0, sets(&c.LogFormat, parseFormat)},
+
+		"tape":         {"FILE", "tape", "", 0, sets(&c.Tape, parseText)},
+		"tape-append":  {"", "record", "tape", 0, sets(&c.TapeAppend, parseSwitch)},
+		"tape-sync":    {"never|interval|each", "record", "tape", 0, sets(&c.TapeSync, oneOf(syncNever, syncInterval, syncEach))},
+		"tape-error":   {"stop|pass", "record", "tape", 0, sets(&c.TapeError, oneOf("stop", "pass"))},
+		"tape-rotate":  {"SIZE", "record", "tape", 0, sets(&c.TapeRotate, parseSize)},
+		"tape-ring":    {"SIZE", "record", "tape", 0, sets(&c.TapeRing, parseSize)},
+		"tape-dump-on": {"KIND=N/TIME", "record", "tape-ring", repeated, adds(&c.TapeDumpOn, ParseDumpRate)},
+		"redact":       {"RULE", "redact", "", repeated, adds(&c.Redact, ParseRedactRule)},
+		"redact-key":   {"FILE", "key", "", secret, sets(&c.RedactKey, parseKeyFile)},
+
+		"order":        {"any|strict", "replay", "", 0, sets(&c.Order, oneOf("any", "strict"))},
+		"on-exhausted": {"error|last|cycle", "replay", "", 0, sets(&c.OnExhausted, oneOf("error", "last", "cycle"))},
+		"on-miss":      {"error|pass|record", "replay", "", 0, sets(&c.OnMiss, oneOf("error", "pass", "record"))},
+		"speed":        {"FACTOR", "replay", "tape", 0, sets(&c.Speed, parseFactor)},
+		"fail-unused":  {"", "replay", "", 0, sets(&c.FailUnused, parseSwitch)},
+		"ignore":       {"POINTER", "ignore", "", repeated, adds(&c.Ignore, ParsePointer)},
+
+		"same":              {"KIND[,KIND]", "verify", "", 0, sets(&c.Same, parseSame)},
+		"allow-destructive": {"", "verify", "", 0, sets(&c.AllowDestructive, parseSwitch)},
+		"allow":             {"TOOL", "verify", "", repeated, adds(&c.Allow, parseText)},
+		"junit":             {"FILE", "verify", "", 0, sets(&c.JUnit, parseText)},
+		"json":              {"", "json", "", 0, sets(&c.JSON, parseSwitch)},
+
+		"session":  {"N", "tool", "", 0, sets(&c.Session, parseCount)},
+		"exchange": {"SEQ", "tool", "", 0, sets(&c.Exchange, parseCount)},
+		"method":   {"NAME", "tool", "", 0, sets(&c.Method, parseText)},
+		"out":      {"FILE", "tool", "", 0, sets(&c.Out, parseText)},
+		"html":     {"", "tool", "", 0, sets(&c.HTML, parseSwitch)},
+		"har":      {"", "tool", "", 0, sets(&c.HAR, parseSwitch)},
+
+		"log-level":  {"LEVEL", "common", "", 0, sets(&c.LogLevel, parseLevel)},
+		"log-format": {"text|json", "common", "", 0, sets(&c.LogFormat, oneOf("text", "json"))},
 	}
 }
 
@@ -164,11 +199,30 @@ func valid[T any](x T, ok bool, wanted string) (T, error) {
 
 func parseText(v string) (string, error) { return v, nil }
 
-func parseMode(v string) (string, error) { return valid(v, findMode(v) != nil, modeNames) }
-
-func parseFormat(v string) (string, error) {
-	return valid(v, v == "text" || v == "json", "text or json")
+// oneOf returns a parse function that takes these words only.
+func oneOf(words ...string) func(string) (string, error) {
+	return func(v string) (string, error) {
+		last := len(words) - 1
+		return valid(v, slices.Contains(words, v), strings.Join(words[:last], ", ")+" or "+words[last])
+	}
 }
+
+// parseFactor reads by what the times of a tape are divided; 0 is not to wait.
+func parseFactor(v string) (float64, error) {
+	f, err := strconv.ParseFloat(v, 64)
+	return valid(f, err == nil && f >= 0 && f <= 1e6, "0, 1, or another factor, such as 0.5 or 10")
+}
+
+// parseKeyFile reads the key of the placeholders for what is not to stand on a tape.
+func parseKeyFile(v string) ([]byte, error) {
+	key, err := readFile(v)
+	if err != nil {
+		return nil, err
+	}
+	return valid(key, len(key) >= 16, "a file of 16 bytes or more")
+}
+
+func parseMode(v string) (string, error) { return valid(v, findMode(v) != nil, modeNames) }
 
 func parseLevel(v string) (l slog.Level, err error) {
 	err = l.UnmarshalText([]byte(v))

@@ -122,7 +122,7 @@ func (s *sharedServer) begin(patience time.Duration) (*sharedRun, error) {
 		return nil, &Error{Code: 502, Text: "server could not be started", Cause: err}
 	}
 	run := &sharedRun{process: p, began: time.Now(), gone: make(chan struct{}), calls: map[string]*sharedCall{}}
-	run.line.w, run.line.patience = p.in, patience
+	run.line.w, run.line.before, run.line.patience = p.in, p.before, patience
 	s.run = run
 	s.wg.Go(func() { // ends with the process's output
 		readServer(p, nil, s.max, s.log, func(m *Message, _ error) { s.deliver(run, m) })

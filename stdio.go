@@ -22,6 +22,10 @@ type process struct {
 	done   <-chan struct{} // closed once it has ended
 	status func() string   // how it ended, for people; after done
 	end    func()          // ends it and waits for that; may be called more than once
+
+	owner   atomic.Pointer[Session] // whose it is; nil for one that sessions share
+	before  func() error            // comes before anything is written to it; nil for nothing
+	garbage func(line string)       // hears of lines that are no messages; nil for nobody
 }
 
 // A commandDialer gives sessions a process each to talk to, except those without a session in the
@@ -47,7 +51,8 @@ func (d *commandDialer) Dial(_ context.Context, s *Session, receive func(*Messag
 	if err != nil {
 		return nil, &Error{Code: 502, Text: "server could not be started", Cause: err}
 	}
-	c := &commandConn{lineConn: lineConn{w: p.in, patience: s.table.bounds.CallTimeout}, process: p}
+	p.owner.Store(s)
+	c := &commandConn{lineConn: lineConn{w: p.in, before: p.before, patience: s.table.bounds.CallTimeout}, process: p}
 	c.reader.Go(func() {
 		readServer(p, s, d.max, d.log, receive)
 		receive(nil, ended(p))
@@ -111,10 +116,13 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 	garbage := func(err error, line string) {
 		bad++
 		log.Warn("server wrote a line that is no message", "count", bad, "bytes", len(line), "error", err)
+		if p.garbage != nil {
+			p.garbage(line)
+		}
 	}
 	flush := func(more bool) {
 		if !more && s != nil { // the line for which others were kept back may have been dropped
-			s.client.Flush()
+			s.flushClient()
 		}
 	}
 	err := readLines(p.out, max, func(line string, more bool) {
@@ -254,7 +262,7 @@ func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, 
 		}
 		if !more {
 			s.server.Flush()
-			client.Flush()
+			s.flushClient()
 		}
 	}, func(start string) {
 		p.reject(s, nil, tooLarge(start))

@@ -176,9 +176,11 @@ type TapeReader struct {
 	Ended   *Entry   // the end, once it was read
 	Altered bool     // its checksum is not that of what was read
 	Eras    []string // of the end, else of the header
+	All     bool     // Next returns lines of kinds that it does not know, too
 
 	name   string
 	lines  lineReader
+	line   []byte // what Next read last, with its end; good until the next call
 	offset int64
 	seq    int64
 	sum    hash.Hash
@@ -233,7 +235,7 @@ func (t *TapeReader) next() ([]byte, error) {
 	return line, nil
 }
 
-// Next returns the next line of a kind that it knows, or io.EOF at the end. The error is a
+// Next returns the next line of a kind that it knows, or of any if All is set, or io.EOF at the end. The error is a
 // *[TapeError], or that of the underlying reader; it is final.
 func (t *TapeReader) Next() (*Entry, error) {
 	for {
@@ -250,10 +252,11 @@ func (t *TapeReader) Next() (*Entry, error) {
 		}
 		e.Offset, e.Size = t.offset, len(line)
 		t.offset += int64(len(line))
-		if first := t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != ""); !first && e.Seq != t.seq+1 {
+		jumps := e.Kind == lineBlind || t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != "")
+		if e.Seq != t.seq+1 && !(jumps && e.Seq > t.seq) {
 			return nil, t.fault("seq is %d, want %d: lines are missing or in disorder", e.Seq, t.seq+1)
 		}
-		t.seq = e.Seq
+		t.seq, t.line = e.Seq, line
 		if e.Kind == lineEnd {
 			t.end(e)
 		} else {
@@ -261,6 +264,9 @@ func (t *TapeReader) Next() (*Entry, error) {
 		}
 		switch e.Kind {
 		case lineOpen, lineMsg, lineRaw, lineStderr, lineExit, lineDropped, lineBlind, lineClose, lineEnd:
+			return e, nil
+		}
+		if t.All {
 			return e, nil
 		}
 	}

@@ -29,7 +29,7 @@ func testTape(entries ...Entry) string {
 
 // readTape returns the lines of a tape, the end included.
 func readTape(text string) (t *TapeReader, entries []*Entry, err error) {
-	t, err = NewTapeReader(strings.NewReader(text), "t.jsonl", 1<<20)
+	t, err = NewTapeReader(strings.NewReader(text), "t.jsonl", 32<<20)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,7 +93,7 @@ func TestTapeFaults(t *testing.T) {
 		{"no JSON inside", strings.Replace(good, `{"seq":2`, `{"seq"2`, 1), 3, "no colon"},
 		{"type", strings.Replace(good, `"session":1}`, `"session":"1"}`, 1), 2, "session"},
 		{"after the end", good + `{"seq":4,"t":0,"kind":"open"}` + "\n", 5, "after the end"},
-		{"huge line", testTapeHeader + strings.Repeat(" ", 1<<20+10) + "\n", 2, "more than"},
+		{"huge line", testTapeHeader + strings.Repeat(" ", 32<<20+10) + "\n", 2, "more than"},
 		{"message without direction", testTapeHeader + `{"seq":1,"t":0,"kind":"msg","msg":{}}` + "\n", 2, "no dir"},
 	} {
 		_, _, err := readTape(c.text)

@@ -18,6 +18,10 @@ Usage:
 
 Modes:
     forward   carry messages between clients and a server
+    record    do so, and write all they say to a tape
+    replay    be the server that a tape has recorded
+    verify    tell whether a server still answers as on a tape
+    tape      show, check, cut, compare and export tapes
     demo      be a small MCP server, to try things out
     token     make a token for a user of a proxy that serves HTTP
 
@@ -36,6 +40,9 @@ Examples:
 
     $ mcpproxy -mode=forward -listen :8080 -allow-host HOST -auth-tokens FILE -url URL
     Stand in front of a server, for known users only.
+
+    $ mcpproxy -mode=record -tape run.jsonl -stdio npx -y server-name
+    Record a server. Then do without it: mcpproxy -mode=replay -tape run.jsonl
 
 A setting comes from its flag, else from its variable (MCPPROXY_MAX_CALLS for -max-calls),
 else from the file that -config names, else it has its default.
@@ -74,6 +81,7 @@ Limits (a TIME of 0 is no limit, but with -grace no wait):
   -call-timeout TIME        until a call without answer or progress is given up (5m)
   -grace TIME               at the end, for calls in flight (10s)
 Other:
+  -tape FILE                record to it: mcpproxy help record
   -config FILE              JSON: {"listen": "127.0.0.1:8080", "stdio": ["npx", "-y", "x"]}
   -log-level LEVEL          debug, info, warn or error (info)
   -log-format text|json     (text)
@@ -112,4 +120,121 @@ Examples:
 
     $ mcpproxy -mode=forward -listen 127.0.0.1:8080 -auth-tokens tokens -demo
     Serve only who sends one of the tokens, as in "Authorization: Bearer TOKEN".
+`
+
+const usageRecord = `mcpproxy -mode=record carries messages like -mode=forward, and writes them to a tape.
+
+    mcpproxy -mode=record -tape FILE [flags] -stdio CMD [ARG...]    or -url URL, or -demo
+
+  -tape FILE                the tape to write; it must not exist
+  -tape-append              go on with a tape that exists
+  -tape-sync never|interval|each    when it is brought to the disk: when the system does it,
+                            each second, or before a message goes on (interval)
+  -tape-error stop|pass     when it cannot be written: refuse calls and end with status 1,
+                            or let messages pass and say so on the tape (stop)
+  -tape-rotate SIZE         go on in another file after so much: run.jsonl, run.2.jsonl
+  -tape-ring SIZE           keep the last SIZE in memory; write it to FILE, FILE.2, ... when
+                            a server crashes, on SIGUSR1, and
+  -tape-dump-on KIND=N/TIME at so many errors or refusals: errors=5/m *
+  -redact RULE              what is not to stand on the tape: a JSON pointer such as
+                            /params/arguments/card, key=NAME, re=REGEXP; with none, not even
+                            keys named password, token, secret, api_key and the like do *
+  -redact-key FILE          16 bytes or more: the key of the placeholders that stand there
+                            instead. Without it each tape has one, and holds it
+* may be repeated. All flags of -mode=forward hold as well: mcpproxy help forward
+
+Examples:
+    $ mcpproxy -mode=record -tape run.jsonl -stdio npx -y server-name
+    Record what a client and a server say over stdio.
+
+    $ mcpproxy -mode=record -tape run.jsonl -listen :8080 -url http://127.0.0.1:3001/mcp
+    Record all clients of a server over HTTP.
+`
+
+const usageReplay = `mcpproxy -mode=replay is the server that a tape has recorded.
+
+    mcpproxy -mode=replay [-tape FILE] [flags]
+
+It serves one client on stdin and stdout, or with -listen any number over HTTP. Calls are
+matched by method, tool, prompt or uri, and params; equal calls get the recorded answers one
+after the other. Without -tape it plays a small tape that is built in.
+
+  -tape FILE                the tape to play
+  -order any|strict         whether calls may come in another order than recorded (any)
+  -ignore POINTER           what may differ in the params: /arguments/now, /arguments/*/id *
+  -on-exhausted error|last|cycle    for a call that comes more often than recorded (error)
+  -on-miss error|pass|record        for a call that is not on the tape: an error, the answer
+                            of -stdio, -url or -demo, or that, onto the tape too (error)
+  -speed FACTOR             1 waits as long as when recording, 10 a tenth, 0 not at all (0)
+  -fail-unused              end with status 1 if something recorded was not asked for
+  -redact-key FILE          the key with which the tape was recorded
+* may be repeated. The flags for clients, sessions, limits and the server are those of
+-mode=forward: mcpproxy help forward
+
+Exit status: 0 done, 1 a call was not on the tape, 2 misused, 4 the tape is not valid.
+
+Examples:
+    $ mcpproxy -mode=replay -tape run.jsonl
+    Write this in a client's configuration in place of the server.
+
+    $ mcpproxy -mode=replay -tape run.jsonl -listen 127.0.0.1:8080
+    The same over HTTP.
+`
+
+const usageVerify = `mcpproxy -mode=verify tells whether a server still answers as on a tape.
+
+    mcpproxy -mode=verify -tape FILE [flags] -stdio CMD [ARG...]    or -url URL, or -demo
+
+It sends the server what the client said on the tape and compares the answers. Tools that
+the tape does not show as readOnlyHint are skipped unless they are allowed.
+
+  -tape FILE                the tape
+  -ignore POINTER           what may differ in the answers: /result/content/0/text *
+  -same KIND[,KIND]         values that may differ: uuid, time, path (not its last name),
+                            number:1e-6 (relative to the larger)
+  -allow TOOL               call this tool too *
+  -allow-destructive        call all tools
+  -json                     print the report as JSON
+  -junit FILE               write the report as JUnit XML too
+  -call-timeout TIME        until a call without answer or progress is given up (5m)
+  -redact-key FILE          the key with which the tape was recorded
+* may be repeated. The flags for the server are those of forward: mcpproxy help forward
+
+Exit status: 0 the same, 1 drift, 2 misused, 3 the server could not be run, 4 the tape is
+not valid.
+
+Example:
+    $ mcpproxy -mode=verify -tape run.jsonl -junit report.xml -stdio ./new-build
+`
+
+const usageTape = `mcpproxy -mode=tape shows, checks, cuts, compares and exports tapes.
+
+    mcpproxy -mode=tape COMMAND [flags] FILE...
+
+  show FILE      a line for each message; with -json the tape's own
+  stat FILE      calls, errors and times by method and tool
+  check FILE     what is wrong with the tape, or with what it tells of
+  trim FILE      a tape of one -session or -exchange
+  redact FILE    the tape without what -redact says
+  diff A B       what two tapes differ in
+  export FILE    a page to look at (-html), or an HTTP archive (-har)
+
+  -session N                of this session only
+  -exchange SEQ             of the call with this number only
+  -method NAME              of this method only; * stands for anything: tools/*
+  -ignore POINTER           what may differ: /result/content/0/text *
+  -redact RULE              see: mcpproxy help record *
+  -redact-key FILE          likewise
+  -html                     export a page
+  -har                      export an archive
+  -json                     print for programs
+  -out FILE                 write there, not to stdout; it must not exist
+  -max-message SIZE         of the longest message on the tape (64MiB)
+* may be repeated. More: mcpproxy help forward
+
+Exit status: 0 done, 1 check or diff found something, 2 misused, 4 the tape is not valid.
+
+Examples:
+    $ mcpproxy -mode=tape show -method tools/call run.jsonl
+    $ mcpproxy -mode=tape export -html -out run.html run.jsonl
 `

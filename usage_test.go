@@ -59,8 +59,12 @@ func TestUsagePages(t *testing.T) {
 		}
 		for name, s := range table {
 			line := regexp.MustCompile(`(?m)^  -` + strings.TrimRight(name+" "+regexp.QuoteMeta(s.arg), " ") + `( |$)`)
-			if got, want := line.MatchString(m.page), s.group != "" && m.takes(s.group); got != want {
-				t.Errorf("%s: -%s %s on its page: got %v, want %v", m.name, name, s.arg, got, want)
+			taken, there := s.group != "" && m.takes(s.group), line.MatchString(m.page)
+			for _, see := range regexp.MustCompile(`mcpproxy help ([a-z]+)`).FindAllStringSubmatch(m.page, -1) {
+				there = there || taken && line.MatchString(findMode(see[1]).page)
+			}
+			if there != taken {
+				t.Errorf("%s: -%s %s on its page or one that it names: got %v, want %v", m.name, name, s.arg, there, taken)
 			}
 		}
 	}
@@ -100,8 +104,8 @@ func TestUsageDefaults(t *testing.T) {
 			seen++
 		}
 	}
-	if seen != 13 {
-		t.Errorf("got %d defaults, want 13", seen)
+	if seen != 18 {
+		t.Errorf("got %d defaults, want 18", seen)
 	}
 }
 
@@ -109,7 +113,7 @@ func TestUsageDefaults(t *testing.T) {
 func TestUsageExamples(t *testing.T) {
 	dir := configFiles(t, map[string]string{"tokens": ""})
 	seen := 0
-	for _, page := range append([]string{usageGeneral}, usageDemo, usageToken, usageForward) {
+	for _, page := range []string{usageGeneral, usageForward, usageRecord, usageReplay, usageVerify, usageTape, usageDemo, usageToken} {
 		for _, found := range regexp.MustCompile(`(?m)^    \$ mcpproxy (.*)$`).FindAllStringSubmatch(page, -1) {
 			line := strings.NewReplacer(" tokens", " DIR/tokens", "-auth-tokens FILE", "-auth-tokens DIR/tokens", "-url URL", "-url http://a",
 				"'Authorization: env:AUTH'", "Authorization:env:AUTH").Replace(found[1])
@@ -119,7 +123,7 @@ func TestUsageExamples(t *testing.T) {
 			seen++
 		}
 	}
-	if seen != 9 {
-		t.Errorf("got %d examples, want 9", seen)
+	if seen != 17 {
+		t.Errorf("got %d examples, want 17", seen)
 	}
 }

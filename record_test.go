@@ -1,0 +1,262 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// recordTalk makes a Recorder for w; check closes it and checks the tape.
+func recordTalk(w *talk) (rec *Recorder, check func()) {
+	path := filepath.Join(w.t.TempDir(), "talk.jsonl")
+	file, err := newTape(path, syncNever, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	rec = newRecorder(file, w.log)
+	rec.Header.Client, rec.Header.Server = w.client, "stdio"
+	if w.overHTTP() {
+		rec.Header.Server = "http"
+	}
+	return rec, func() {
+		if err := rec.Close(); err != nil {
+			w.t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		recordCheck(w.t, string(text))
+	}
+}
+
+// recordCheck checks that a tape is whole and that its lines refer to the right ones.
+func recordCheck(t *testing.T, text string) []*Entry {
+	t.Helper()
+	tape, entries, err := readTape(text)
+	if err != nil || len(tape.Warnings()) > 0 {
+		t.Fatal(err, tape.Warnings())
+	}
+	calls := map[int64]*Entry{}
+	open := map[int64]bool{}
+	for _, e := range entries {
+		if e.Kind == lineOpen {
+			open[e.Session] = true
+		}
+		if e.Session != 0 && !open[e.Session] && e.Kind != lineExit && e.Kind != lineStderr {
+			t.Errorf("line %d: session %d is not open", e.Seq, e.Session)
+		}
+		if e.Kind == lineClose {
+			open[e.Session] = false
+		}
+		if e.X != 0 && (calls[e.X] == nil || calls[e.X].Dir != dirToServer || calls[e.X].Session != e.Session) {
+			t.Errorf("line %d: x is %d, want a call to the server", e.Seq, e.X)
+		}
+		if e.Kind != lineMsg {
+			continue
+		}
+		m, err := Parse(e.Msg)
+		if err != nil {
+			t.Fatalf("line %d: %v", e.Seq, err)
+		}
+		switch call := calls[e.Re]; {
+		case m.Kind == Call:
+			calls[e.Seq] = e
+		case m.Kind != Response || e.Re == 0:
+		case call == nil:
+			t.Errorf("line %d: re is %d, want a call", e.Seq, e.Re)
+		default:
+			c, _ := Parse(call.Msg)
+			if canonicalID(c.ID) != canonicalID(m.ID) || call.Dir == e.Dir || call.Session != e.Session {
+				t.Errorf("line %d: answers %s, want %s of the other side", e.Seq, call.Msg, m.ID)
+			}
+		}
+	}
+	return entries
+}
+
+// recordRun runs the program with this input and returns its tape.
+func recordRun(t *testing.T, input string, args ...string) []*Entry {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	code, _, errs := runWith(strings.NewReader(input), append([]string{"-mode=record", "-tape", path}, args...)...)
+	if code != 0 {
+		t.Fatalf("got status %d, %s", code, errs)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("got mode %v, want 0600", info.Mode())
+	}
+	return recordCheck(t, string(text))
+}
+
+const recordHello = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}
+{"jsonrpc":"2.0","method":"notifications/initialized"}
+`
+
+func TestRecordDemo(t *testing.T) {
+	var got []string
+	for _, e := range recordRun(t, recordHello+`{"jsonrpc":"2.0","id":9007199254740993,"method":"tools/call","params":{"name":"countdown","arguments":{"from":1},"_meta":{"progressToken":"p"}}}`+"\n", "-demo") {
+		m, _ := Parse(e.Msg)
+		if m == nil {
+			m = &Message{}
+		}
+		got = append(got, fmt.Sprintf("%d %s %d %s %d %d %s %s %s", e.Seq, e.Kind, e.Session, e.Dir, e.X, e.Re, e.Via, m.Method, m.ID))
+	}
+	want := []string{
+		"1 open 1  0 0   ",
+		"2 msg 1 to-server 0 0 stdio initialize 1",
+		"3 msg 1 to-server 0 0 stdio notifications/initialized ",
+		"4 msg 1 to-server 0 0 stdio tools/call 9007199254740993",
+		"5 msg 1 to-client 0 2 stdio  1",
+		"6 msg 1 to-client 4 0 stdio notifications/progress ",
+		"7 msg 1 to-client 0 4 stdio  9007199254740993",
+		"8 close 1  0 0   ",
+		"9 end 0  0 0   ",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A call that a limit refuses is on the tape, with its answer, as what never left the proxy.
+func TestRecordRefusal(t *testing.T) {
+	call := `{"jsonrpc":"2.0","id":%d,"method":"tools/list"}` + "\n"
+	entries := recordRun(t, recordHello+fmt.Sprintf(call, 2)+fmt.Sprintf(call, 3), "-limit", "tools/list=1/d", "-demo")
+	local := 0
+	for i, e := range entries {
+		if m, _ := Parse(e.Msg); m != nil && e.Local {
+			local++
+			if m.Kind == Response && (entries[i-1].Seq != e.Re || !entries[i-1].Local || !strings.Contains(e.Msg, `"code":429`)) {
+				t.Errorf("got %+v after %+v, want the refusal after its call", e, entries[i-1])
+			}
+		}
+	}
+	if local != 2 {
+		t.Errorf("got %d lines of the proxy, want the call and its refusal", local)
+	}
+}
+
+// A recordSink fails while bad is not nil.
+type recordSink struct {
+	mu   sync.Mutex
+	bad  error
+	text []byte
+}
+
+func (s *recordSink) begin(TapeHeader) error {
+	return s.write([]byte(testTapeHeader))
+}
+
+func (s *recordSink) write(lines []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bad == nil {
+		s.text = append(s.text, lines...)
+	}
+	return s.bad
+}
+
+func (*recordSink) full() int { return 0 }
+
+func (s *recordSink) finish(end *Entry) error {
+	return s.write(appendEntry(nil, end))
+}
+
+func (s *recordSink) fails(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bad = err
+}
+
+// recordCall passes a call and its answer through r and returns what becomes of the call.
+func recordCall(t *testing.T, r *Recorder, s *Session, id int) error {
+	m := sessParse(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, id))
+	c := &PendingCall{Message: m}
+	if e := s.book(ToServer, c); e != nil {
+		t.Fatal(e)
+	}
+	_, err := r.Intercept(t.Context(), s, m)
+	answer := sessParse(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{}}`, id))
+	answer.Dir, answer.Answers = ToClient, s.strike(ToServer, m.ID)
+	r.Intercept(t.Context(), s, answer)
+	r.Sent()
+	return err
+}
+
+func TestRecordStopsWhenTheTapeFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		sink := &recordSink{}
+		r := newRecorder(sink, slog.New(slog.DiscardHandler))
+		var failed []error
+		r.Fail = func(err error) { failed = append(failed, err) }
+		if err := recordCall(t, r, x.s, 1); err != nil {
+			t.Fatal(err)
+		}
+		full := errors.New("disk full")
+		sink.fails(full)
+		for id := 2; id < 5; id++ {
+			var e *Error
+			if err := recordCall(t, r, x.s, id); !errors.As(err, &e) || e.Code != 503 {
+				t.Errorf("got %v, want a refusal", err)
+			}
+		}
+		time.Sleep(time.Second)
+		if len(failed) != 1 || !errors.Is(failed[0], full) {
+			t.Errorf("got %v, want to hear of the full disk once", failed)
+		}
+		if err := r.Close(); err != nil {
+			t.Errorf("got %v, want it said once", err)
+		}
+	})
+}
+
+func TestRecordSaysWhatItMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		sink := &recordSink{}
+		r := newRecorder(sink, slog.New(slog.DiscardHandler))
+		r.Pass = true
+		for id := 1; id <= 4; id++ {
+			if id == 2 {
+				sink.fails(errors.New("disk full"))
+			}
+			if id == 4 {
+				sink.fails(nil)
+				time.Sleep(2 * recordRetry)
+			}
+			if err := recordCall(t, r, x.s, id); err != nil {
+				t.Errorf("call %d: got %v, want it to pass", id, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, entries, err := readTape(string(sink.text))
+		var kinds []string
+		for _, e := range entries {
+			kinds = append(kinds, e.Kind+" "+e.Text)
+		}
+		want := "open ,msg ,msg ,blind 4 lines before this one are missing,msg ,msg ,end "
+		if got := strings.Join(kinds, ","); err != nil || got != want {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
+	})
+}
