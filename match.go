@@ -128,8 +128,14 @@ func (x *matcher) choose(l *liveSession, sessions []int64) {
 	if was {
 		x.taken[l.bound]--
 	}
-	l.bound = slices.MinFunc(sessions, func(a, b int64) int { return x.taken[a] - x.taken[b] })
+	l.bound = x.fewest(sessions)
 	x.taken[l.bound]++
+}
+
+// fewest is the first of sessions, which are not none, that the fewest live ones are played from. It requires that x.mu
+// is held.
+func (x *matcher) fewest(sessions []int64) int64 {
+	return slices.MinFunc(sessions, func(a, b int64) int { return x.taken[a] - x.taken[b] })
 }
 
 // any finds a call in any order. It requires that x.mu is held and that there is one at all.
@@ -142,7 +148,7 @@ func (x *matcher) any(l *liveSession, key, loose uint64) foundCall {
 			group = wide
 		}
 		if len(x.index.of(group, session)) == 0 {
-			session = slices.MinFunc(x.index.sessionsOf(group), func(a, b int64) int { return x.taken[a] - x.taken[b] })
+			session = x.fewest(x.index.sessionsOf(group))
 		}
 		exact, wide = x.index.of(exact, session), x.index.of(wide, session)
 	}
@@ -200,17 +206,20 @@ func (x *matcher) next(l *liveSession, key, loose uint64) foundCall {
 		if !l.shared {
 			sessions := slices.Clone(l.fits)
 			if sessions == nil {
-				_, wide := x.index.equal(key, loose)
-				sessions = x.index.sessionsOf(wide)
+				sessions = slices.Clone(x.index.all)
 			}
 			x.choose(l, slices.DeleteFunc(sessions, func(s int64) bool {
 				from, n := x.index.begin(s)
 				return l.count >= n || !isThis(from+l.count)
 			}))
 		}
-		from, n := x.index.begin(l.bound)
-		if l.shared {
-			from, n = 0, x.index.plain
+		from, n := 0, x.index.plain
+		if !l.shared {
+			session := l.bound
+			if l.fits == nil {
+				session = x.fewest(x.index.all)
+			}
+			from, n = x.index.begin(session)
 		}
 		i := from + l.count
 		switch {

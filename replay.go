@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -29,7 +30,7 @@ const (
 // PlayerOptions say how a tape is played. A string that is "" stands for the first of its values.
 type PlayerOptions struct {
 	Order       string    // any, strict: the calls of a session come as recorded
-	Ignore      []Pointer // what of a call, as a message, need not be as recorded
+	Ignore      []Pointer // what need not be as recorded: in params, or in a message if it begins with params or result
 	OnExhausted string    // error, last, cycle: what a call gets that was made more often than recorded
 	OnMiss      string    // error; pass, record: a call that is not on the tape goes to Server
 	Server      Dialer    // nil if OnMiss is error; whoever made it closes it
@@ -67,6 +68,12 @@ func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error)
 	r, err := NewTapeReader(io.NewSectionReader(tape, 0, math.MaxInt64), name, 2*o.Max+lineBuffer)
 	if err != nil {
 		return nil, err
+	}
+	o.Ignore = slices.Clone(o.Ignore)
+	for i, at := range o.Ignore {
+		if first := at[0]; first != "params" && first != "result" && first != "error" {
+			o.Ignore[i] = append(Pointer{"params"}, at...)
+		}
 	}
 	x := newTapeIndex(o.Ignore)
 	if err := x.read(r); err != nil {

@@ -162,9 +162,7 @@ func (c *playerConn) recordedReceive(m *Message) {
 	if c.p.o.Record != nil {
 		m.Dir = ToClient
 		if m.Kind == Response {
-			c.s.mu.Lock()
-			m.Answers = c.s.calls[ToServer][canonicalID(m.ID)]
-			c.s.mu.Unlock()
+			m.Answers = c.s.lookup(ToServer, m.ID)
 		}
 		if out, err := c.p.o.Record(context.Background(), c.s, m); err != nil || out == nil {
 			c.p.o.Log.Error("message not recorded", "method", m.Method, "id", m.ID, "error", err)

@@ -21,6 +21,7 @@ type tapeIndex struct {
 	plain int        // how many of calls are not answered by rule
 
 	exact, loose []int32 // calls in the order of that key
+	all          []int64 // sessions with calls that are not answered by rule
 
 	methods   map[string]bool // of calls
 	stateless bool            // there are calls of 2026-07-28 or later
@@ -216,6 +217,7 @@ func (x *tapeIndex) finish() {
 		x.exact[i], x.loose[i] = int32(i), int32(i)
 		x.plain += btoi(!c.rule)
 	}
+	x.all = x.sessionsOf(x.exact[:x.plain]) // not yet in the order of keys
 	slices.SortStableFunc(x.exact, func(a, b int32) int { return cmp.Compare(x.calls[a].key, x.calls[b].key) })
 	slices.SortStableFunc(x.loose, func(a, b int32) int { return cmp.Compare(x.calls[a].loose, x.calls[b].loose) })
 }
