@@ -293,13 +293,12 @@ func matchedMember(text, key string) any {
 // respond sends the recorded response.
 func (b *playback) respond() {
 	p := b.conn.p
-	raw, err := p.raw(b.call.response)
+	raw, err := p.rawAs(b.call.response, b.m.ID)
 	if err != nil {
 		b.fail(&Error{Code: 502, Text: "tape could not be read", Cause: err})
 		return
 	}
-	raw = replace(raw, b.m.ID, "id")
-	if start, end, ok := locate(raw, "result"); ok {
+	if start, end, ok := b.resultAt(raw); ok {
 		result := raw[start:end]
 		if b.m.Method == methodListen {
 			result = replace(result, b.m.ID, "_meta", subscriptionID)
@@ -315,6 +314,14 @@ func (b *playback) respond() {
 		raw = raw[:start] + result + raw[end:]
 	}
 	b.say(raw)
+}
+
+// resultAt is where in the response the result is that may have to be changed.
+func (b *playback) resultAt(raw string) (start, end int, ok bool) {
+	if b.m.Method != methodListen && !b.conn.p.index.stateless && !isStateless(b.m.Revision) {
+		return 0, 0, false
+	}
+	return locate(raw, "result")
 }
 
 // say sends the client the response.

@@ -6,12 +6,12 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -50,10 +50,11 @@ type Player struct {
 	o      PlayerOptions
 	tape   io.ReaderAt
 	name   string
-	text   textReader
 	params paramTable
 	lone   *liveSession // the calls without session
 	asked  atomic.Int64 // requests to clients
+
+	buffers sync.Pool // for reading
 
 	initialize, discover *tapeCall // that were answered with a result; nil if there is none
 	info                 string    // JSON text of the server's name and version
@@ -111,20 +112,41 @@ func (p *Player) message(line int32) (*Message, error) {
 }
 
 // raw reads the text of the message at an index of lines.
-func (p *Player) raw(line int32) (string, error) {
+func (p *Player) raw(line int32) (string, error) { return p.rawAs(line, "") }
+
+// rawAs reads a response and puts id in the place of its own; "" changes nothing.
+func (p *Player) rawAs(line int32, id string) (string, error) {
 	l := &p.index.lines[line]
-	text, err := p.text.read(io.NewSectionReader(p.tape, l.offset, int64(l.size)), int64(l.size), int(l.size))
-	if err != nil {
+	buf, _ := p.buffers.Get().(*[]byte)
+	if buf == nil || len(*buf) < int(l.size) {
+		b := make([]byte, max(int(l.size), 16<<10))
+		buf = &b
+	}
+	defer p.buffers.Put(buf)
+	text := (*buf)[:l.size]
+	if _, err := p.tape.ReadAt(text, l.offset); err != nil {
 		return "", fmt.Errorf("%s: %w", p.name, err)
 	}
-	e, err := ParseEntry(text)
-	if err == nil && e.Seq != l.seq {
-		err = errors.New("the tape was changed while it was played")
+	if l.whole {
+		e, err := ParseEntry(string(text))
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("%s: %w", p.name, err)
+		case id != "":
+			return replace(e.Msg, id, "id"), nil
+		}
+		return e.Msg, nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", p.name, err)
+	from, to := int(l.idFrom), int(l.idTo)
+	if id == "" {
+		from, to = 0, 0
 	}
-	return e.Msg, nil
+	var b strings.Builder
+	b.Grow(len(text) - (to - from) + len(id))
+	b.Write(text[:from])
+	b.WriteString(id)
+	b.Write(text[to:])
+	return b.String(), nil
 }
 
 // Dial begins a conversation with the tape.

@@ -20,8 +20,8 @@ type tapeIndex struct {
 	calls []tapeCall // until finish in the order of the tape, then of the sessions; those answered by rule last
 	plain int        // how many of calls are not answered by rule
 
-	exact, loose []int32 // calls in the order of that key
-	all          []int64 // sessions with calls that are not answered by rule
+	raw, exact, loose []int32 // calls in the order of that key
+	all               []int64 // sessions with calls that are not answered by rule
 
 	methods   map[string]bool // of calls
 	stateless bool            // there are calls of 2026-07-28 or later
@@ -37,17 +37,19 @@ type tapeIndex struct {
 
 // A tapeLine is a message of the server, or the answer of the client that the server waited for.
 type tapeLine struct {
-	offset, t int64 // t in microseconds
-	seq, re   int64
-	size      int32
-	next      int32 // of the same exchange, 0 for none
-	reply     bool  // of the client
+	offset, t    int64 // t in microseconds
+	seq, re      int64
+	size         int32
+	next         int32 // of the same exchange, 0 for none
+	idFrom, idTo int32 // where in the message the id of a response is
+	whole        bool  // offset and size are those of the line, not of the message
+	reply        bool  // of the client
 }
 
 // A tapeCall is a call of a client and what belongs to it.
 type tapeCall struct {
 	seq, session     int64
-	key, loose       uint64
+	raw, key, loose  uint64
 	method, selector uint64
 	line, response   int32 // response is 0 if there is none
 	first, last      int32 // of the exchange, but for the response
@@ -154,7 +156,11 @@ func (x *tapeIndex) link(first, last *int32, e *Entry) int32 {
 }
 
 func (x *tapeIndex) line(e *Entry) int32 {
-	x.lines = append(x.lines, tapeLine{offset: e.Offset, size: int32(e.Size), t: e.T.Microseconds(), seq: e.Seq, re: e.Re})
+	l := tapeLine{offset: e.Offset, size: int32(e.Size), t: e.T.Microseconds(), seq: e.Seq, re: e.Re, whole: !e.MsgLast}
+	if e.MsgLast {
+		l.offset, l.size = e.Offset+int64(e.Size-len(e.Msg)-len("}\n")), int32(len(e.Msg))
+	}
+	x.lines = append(x.lines, l)
 	return int32(len(x.lines) - 1)
 }
 
@@ -166,7 +172,8 @@ func (x *tapeIndex) addCall(s *indexSession, e *Entry, m *Message) {
 		seq: e.Seq, session: e.Session, line: x.line(e), rule: answeredByRule(m.Method),
 		method: x.hash(m.Method), selector: x.hash(m.Method, selectorOf(m)),
 	}
-	c.key, c.loose = x.keys(m)
+	c.raw = x.rawKey(m)
+	c.key, c.loose = x.work(m)
 	if s.done == 0 {
 		c.after, c.afterLast = s.early, s.last
 		s.done = int32(len(x.calls) + 1)
@@ -186,6 +193,8 @@ func (x *tapeIndex) addResponse(s *indexSession, e *Entry, m *Message) {
 		return
 	}
 	c.response, c.failed = x.line(e), m.Error != ""
+	from, to, _ := locate(e.Msg, "id")
+	x.lines[c.response].idFrom, x.lines[c.response].idTo = int32(from), int32(to)
 	if c.session == e.Session {
 		s.done = int32(sort.Search(len(x.calls), func(i int) bool { return x.calls[i].seq > c.seq }))
 	}
@@ -212,12 +221,14 @@ func (x *tapeIndex) finish() {
 		}
 		return cmp.Compare(a.session, b.session)
 	})
-	x.exact, x.loose = make([]int32, len(x.calls)), make([]int32, len(x.calls))
+	x.exact = make([]int32, len(x.calls))
 	for i, c := range x.calls {
-		x.exact[i], x.loose[i] = int32(i), int32(i)
+		x.exact[i] = int32(i)
 		x.plain += btoi(!c.rule)
 	}
 	x.all = x.sessionsOf(x.exact[:x.plain]) // not yet in the order of keys
+	x.raw, x.loose = slices.Clone(x.exact), slices.Clone(x.exact)
+	slices.SortStableFunc(x.raw, func(a, b int32) int { return cmp.Compare(x.calls[a].raw, x.calls[b].raw) })
 	slices.SortStableFunc(x.exact, func(a, b int32) int { return cmp.Compare(x.calls[a].key, x.calls[b].key) })
 	slices.SortStableFunc(x.loose, func(a, b int32) int { return cmp.Compare(x.calls[a].loose, x.calls[b].loose) })
 }
@@ -263,6 +274,41 @@ func (x *tapeIndex) begin(session int64) (from, n int) {
 // what the protocol has in _meta: the progress token, revision, client and capabilities, and the trace. What else is in
 // _meta is part of the first alone, as some clients number their calls there.
 func (x *tapeIndex) keys(m *Message) (key, loose uint64) {
+	raw := x.rawKey(m)
+	if from, to := x.span(x.raw, func(c *tapeCall) int { return cmp.Compare(c.raw, raw) }); from < to {
+		c := &x.calls[x.raw[from]]
+		return c.key, c.loose
+	}
+	return x.work(m)
+}
+
+// rawKey is the same only for calls that keys are the same of: it saves working them out for params in the recorded form.
+func (x *tapeIndex) rawKey(m *Message) uint64 {
+	var h maphash.Hash
+	h.SetSeed(x.seed)
+	h.WriteString(m.Method)
+	h.WriteByte(0xff)
+	from, to, ok := 0, 0, false
+	if strings.Contains(m.Params, `"_meta"`) {
+		from, to, ok = locate(m.Params, "_meta")
+	}
+	if ok {
+		h.WriteString(m.Params[:from])
+		eachMember(m.Params[from:to], func(key, value string) {
+			if !ofProtocol(key) {
+				h.WriteString(key)
+				h.WriteByte(0xff)
+				h.WriteString(value)
+			}
+		})
+		h.WriteByte(0xff)
+	}
+	h.WriteString(m.Params[to:])
+	return h.Sum64()
+}
+
+// work works out the keys of a call.
+func (x *tapeIndex) work(m *Message) (key, loose uint64) {
 	params := matchedParams(m.Params)
 	text := encodeJSON(params)
 	key = x.hash("exact", m.Method, text)
