@@ -222,6 +222,9 @@ func (b *playback) pass(m *Message, stage int, line int32) {
 	}
 	if stage == playExchange {
 		m.Stream = b.m.Stream
+		// "A server MUST send notifications/cancelled referencing a subscriptions/listen request ID when it tears down
+		// that subscription stream."
+		m.Last = m.Method == methodCancelled && b.m.Method == methodListen && member(m.Params, "requestId") == b.m.ID
 	}
 	c.receive(m, nil)
 }
