@@ -371,10 +371,32 @@ func (p *configParser) check(c *Config, m *mode) {
 	}
 }
 
+// checkTool finds what is wrong with the words and flags of -mode=tape.
+func (p *configParser) checkTool(c *Config) {
+	command, files := c.Args[0], len(c.Args)-1
+	want := 1 + btoi(command == "diff")
+	switch {
+	case !slices.Contains(strings.Fields("show stat check trim redact diff export"), command):
+		p.problem("-mode=tape: %q is none of show, stat, check, trim, redact, diff and export", command)
+	case files != want:
+		p.problem("-mode=tape %s: got %d files, want %d", command, files, want)
+	case command == "trim" && (c.Session == 0) == (c.Exchange == 0):
+		p.problem("-mode=tape trim: want -session N or -exchange SEQ")
+	case command == "export" && c.HTML == c.HAR:
+		p.problem("-mode=tape export: want -html or -har")
+	case command == "redact" && c.Redact == nil:
+		p.problem("-mode=tape redact: want -redact RULE")
+	case command != "redact" && c.Redact != nil:
+		p.problem("%s: means nothing to -mode=tape %s", p.from["redact"], command)
+	}
+}
+
 // checkTape finds what does not go together of what c says of a tape.
 func (p *configParser) checkTape(c *Config, m *mode, server bool) {
 	ci, _ := p.env("CI")
 	switch {
+	case m.name == "tape" && len(c.Args) > 1:
+		p.checkTool(c)
 	case (m.name == "record" || m.name == "verify") && c.Tape == "":
 		p.problem("-mode=%s: -tape FILE is missing", m.name)
 	case m.name == "replay" && c.OnMiss != "error" && !server:

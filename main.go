@@ -52,7 +52,8 @@ type stdio struct {
 	err io.Writer
 }
 
-// run does what args ask for and returns the exit status: 0 done, 1 failed, 2 misused.
+// run does what args ask for and returns the exit status: 0 done, 1 failed, 2 misused, 3 the server to
+// verify could not be run, 4 not a valid tape.
 func run(ctx context.Context, args []string, env func(string) (string, bool), std stdio) int {
 	c, err := ParseConfig(args, env)
 	var help *HelpRequest
@@ -79,14 +80,28 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 		if ctx.Err() != nil {
 			err = nil
 		}
+	case "tape":
+		err = runTape(c, std)
 	default:
 		err = forward(ctx, c, std)
 	}
-	if err != nil {
-		fmt.Fprintf(std.err, "mcpproxy: %v\n", err)
+	return exitStatus(err, std.err)
+}
+
+// exitStatus says what went wrong and returns the status that stands for it.
+func exitStatus(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	if err == errFound {
 		return 1
 	}
-	return 0
+	fmt.Fprintf(stderr, "mcpproxy: %v\n", err)
+	var tape *TapeError
+	if errors.As(err, &tape) {
+		return 4
+	}
+	return 1
 }
 
 // versionText is what -version prints. The revision is named only when it is the program's own, not

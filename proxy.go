@@ -37,6 +37,9 @@ type Proxy struct {
 // may wait.
 const maxAside = 64
 
+// answersNoCall is why a response of a server is dropped that answers nothing, or a call that was cancelled.
+const answersNoCall = "a response to no call in flight"
+
 var (
 	// errDetached is returned by a Server's Send when the stream of a call is over and the call is
 	// not, as up to 2025-11-25: "disconnection SHOULD NOT be interpreted as the client cancelling
@@ -233,7 +236,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		}
 		if call == nil {
 			p.Log.Warn("response to no call dropped", "from", "server", "id", m.ID)
-			p.lost(s, m, "a response to no call in flight")
+			p.lost(s, m, answersNoCall)
 			return
 		}
 		if m.Refusal != nil { // what became of it is known to its Conn only

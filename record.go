@@ -63,7 +63,8 @@ type tapeCounts struct {
 }
 
 func (c *tapeCounts) String() string {
-	return fmt.Sprintf(`{"lines":%d,"messages":%d,"sessions":%d,"eras":["%s"]}`, c.lines, c.messages, c.sessions, strings.Join(c.eras, `","`))
+	eras := encodeJSON(append([]string{}, c.eras...))
+	return fmt.Sprintf(`{"lines":%d,"messages":%d,"sessions":%d,"eras":%s}`, c.lines, c.messages, c.sessions, eras)
 }
 
 // newRecorder makes a Recorder that writes to sink, which its Close ends.
@@ -173,7 +174,7 @@ func (r *Recorder) opaque(s *Session, m *Message) error {
 	if text == "" && (m.Reply == nil || m.Reply.Status/100 == 2 || m.Refusal != nil) {
 		return nil
 	}
-	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: text}
+	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: r.Redact.Text(text)}
 	r.travelled(&e, m)
 	if m.Reply != nil {
 		e.Headers = tapeHeaders(m.Reply.Header, e.Headers, "Content-Type")
@@ -301,7 +302,7 @@ func (r *Recorder) Dropped(s *Session, m *Message, why string) {
 
 // Garbage records a line of a server on stdio that is no message. s is nil for a server that all share.
 func (r *Recorder) Garbage(s *Session, line string) {
-	r.note(s, Entry{Kind: lineRaw, Dir: dirToClient, Via: viaStdio, Text: line})
+	r.note(s, Entry{Kind: lineRaw, Dir: dirToClient, Via: viaStdio, Text: r.Redact.Text(line)})
 }
 
 // Stderr records a line that a server's process wrote to its stderr.

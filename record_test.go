@@ -171,6 +171,7 @@ func (s *recordSink) write(lines []byte) error {
 }
 
 func (*recordSink) full() int { return 0 }
+func (*recordSink) idle()     {}
 
 func (s *recordSink) finish(end *Entry) error {
 	return s.write(appendEntry(nil, end))

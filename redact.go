@@ -92,7 +92,7 @@ func ParseRedactRule(s string) (RedactRule, error) {
 
 // A Redactor replaces secrets by placeholders, «redacted:NAME:HMAC», the same value always by the same one. NAME is the
 // key as the rule has it, the last named token of the pointer, or match. HMAC is the beginning of the HMAC-SHA-256 of
-// the value's JSON text in one fixed form. A nil Redactor replaces nothing. It may be used concurrently.
+// the value's JSON text as canonicalID or encodeJSON has it. A nil Redactor replaces nothing. It may be used concurrently.
 type Redactor struct {
 	rules    []string
 	named    map[string]*secretKey // by lower case
@@ -224,7 +224,7 @@ func keyClass(c byte) uint8 {
 	return classOther + c%4
 }
 
-// tail returns the classes of the last three bytes of s, which the caller has made sure are there.
+// tail returns the classes of the last three bytes of s.
 func (r *Redactor) tail(s string) int {
 	s = s[len(s)-3:]
 	return int(r.class[s[0]])<<10 | int(r.class[s[1]])<<5 | int(r.class[s[2]])
@@ -233,6 +233,16 @@ func (r *Redactor) tail(s string) int {
 func (r *Redactor) addTail(name string) {
 	tail := r.tail(`"` + name)
 	r.tails[tail/64] |= 1 << (tail % 64)
+}
+
+// hasTail reports whether a key with its opening quote, at the end of text, may be a secret's; not if r.odd or the key is
+// written with escapes.
+func (r *Redactor) hasTail(text string) bool {
+	if len(text) < 3 {
+		return false
+	}
+	tail := r.tail(text)
+	return r.tails[tail/64]&(1<<(tail%64)) != 0
 }
 
 // suspect reports whether the value of a key that is replaced may be in a JSON text, or in JSON that is in its strings. It
@@ -256,10 +266,7 @@ func (r *Redactor) suspect(text string) bool {
 		if !ok {
 			continue
 		}
-		if len(key) < 3 {
-			return true
-		}
-		if tail := r.tail(key); r.tails[tail/64]&(1<<(tail%64)) != 0 && r.secret(key[strings.LastIndexByte(key, '"')+1:]) != nil {
+		if key == "" || r.hasTail(key) && r.secret(key[strings.LastIndexByte(key, '"')+1:]) != nil {
 			return true
 		}
 	}
@@ -309,11 +316,10 @@ func (r *Redactor) secret(key string) *secretKey {
 }
 
 // Message replaces the secrets in the JSON text of a message, a batch, or any other object or array, which must be valid.
-// It returns text itself if there are none; all but secrets stays as it is, byte for byte. The
-// jsonrpc, method and id of a message are replaced by a pointer only. JSON within strings is looked at too, by all rules
-// but pointers.
+// It returns text itself if there are none; all but secrets stays as it is, byte for byte. The jsonrpc, method and id of a
+// message are replaced by a pointer only. JSON within strings is looked at too, by all rules but pointers.
 func (r *Redactor) Message(text string) string {
-	if r == nil || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
+	if r == nil || len(r.rules) == 0 || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
 		return text
 	}
 	var room [16]*redactPointer
@@ -324,7 +330,7 @@ func (r *Redactor) Message(text string) string {
 // Text replaces the secrets in what is not JSON, or a string in JSON, decoded. Only matches of regular expressions are
 // found in it, unless it holds JSON. Text that is not UTF-8 stays as it is.
 func (r *Redactor) Text(s string) string {
-	if r == nil || !utf8.ValidString(s) {
+	if r == nil || len(r.rules) == 0 || !utf8.ValidString(s) {
 		return s
 	}
 	last := s

@@ -90,8 +90,12 @@ func (w *redaction) object(i int, p place) (end int) {
 		if !plain {
 			key = decode(key)
 		}
+		var k *secretKey
+		if !plain || w.r.odd || w.r.hasTail(w.text[:end-1]) {
+			k = w.r.secret(key)
+		}
 		i = w.space(w.space(end) + 1)
-		i = w.space(w.member(i, key, p))
+		i = w.space(w.member(i, key, k, p))
 		if w.text[i] == ',' {
 			i = w.space(i + 1)
 		}
@@ -99,7 +103,8 @@ func (w *redaction) object(i int, p place) (end int) {
 	return i + 1
 }
 
-func (w *redaction) member(i int, key string, p place) (end int) {
+// member takes the value of key, which is a secret's if k is not nil.
+func (w *redaction) member(i int, key string, k *secretKey, p place) (end int) {
 	inner, hit := p.inner(key, -1)
 	if hit != nil {
 		return w.replace(i, w.skip(i), hit.name)
@@ -109,7 +114,7 @@ func (w *redaction) member(i int, key string, p place) (end int) {
 	if p.top && scalar && (key == "id" || key == "method" || key == "jsonrpc") {
 		return w.skip(i)
 	}
-	if k := w.r.secret(key); k != nil {
+	if k != nil {
 		if k.whole || scalar {
 			return w.replace(i, w.skip(i), k.name)
 		}

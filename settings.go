@@ -207,6 +207,19 @@ func oneOf(words ...string) func(string) (string, error) {
 	}
 }
 
+// parseSame reads the kinds of values that may differ.
+func parseSame(v string) ([]string, error) {
+	kinds := strings.Split(v, ",")
+	for _, kind := range kinds {
+		tolerance, isNumber := strings.CutPrefix(kind, "number:")
+		f, err := strconv.ParseFloat(tolerance, 64)
+		if !slices.Contains([]string{"uuid", "time", "path"}, kind) && (!isNumber || err != nil || f < 0) {
+			return nil, errors.New("want some of uuid, time, path and number:1e-6, with commas between")
+		}
+	}
+	return kinds, nil
+}
+
 // parseFactor reads by what the times of a tape are divided; 0 is not to wait.
 func parseFactor(v string) (float64, error) {
 	f, err := strconv.ParseFloat(v, 64)
@@ -219,7 +232,7 @@ func parseKeyFile(v string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return valid(key, len(key) >= 16, "a file of 16 bytes or more")
+	return valid(key, len(key) >= minRedactKey, fmt.Sprintf("a file of %d bytes or more", minRedactKey))
 }
 
 func parseMode(v string) (string, error) { return valid(v, findMode(v) != nil, modeNames) }

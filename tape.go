@@ -123,7 +123,9 @@ func appendEntry(dst []byte, e *Entry) []byte {
 	text("dir", e.Dir)
 	number("x", e.X)
 	number("re", e.Re)
-	text("via", e.Via)
+	if e.Via != viaStdio || e.Kind != lineMsg {
+		text("via", e.Via)
+	}
 	number("status", int64(e.Status))
 	text("event", e.Event)
 	if e.Headers != "" {
@@ -275,6 +277,22 @@ func (t *TapeReader) Next() (*Entry, error) {
 	}
 }
 
+// Each calls f with every line that Next returns. The error is that of Next, or the first of f.
+func (t *TapeReader) Each(f func(e *Entry) error) error {
+	for {
+		e, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = f(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 func (t *TapeReader) end(e *Entry) {
 	t.Ended = e
 	t.Altered = e.Sum != hex.EncodeToString(t.sum.Sum(nil))
@@ -309,6 +327,9 @@ func ParseEntry(line string) (*Entry, error) {
 			wrong = key
 		}
 	})
+	if e.Via == "" && !e.Local && e.Kind == lineMsg {
+		e.Via = viaStdio
+	}
 	switch {
 	case err != nil:
 		return nil, err

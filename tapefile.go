@@ -21,6 +21,9 @@ import (
 
 const tapeSyncInterval = time.Second
 
+// maxRest is how many bytes may wait to be summed up.
+const maxRest = 1 << 20
+
 // maxTapes bounds how many names are tried for the next tape of a recording.
 const maxTapes = 100_000
 
@@ -40,6 +43,7 @@ type tapeFile struct {
 	f    *os.File // nil between two files
 	size int64
 	sum  hash.Hash
+	rest []byte // what was written and is not in sum yet
 	n    int    // of the file, counted from 1
 	last string // name of the file before
 
@@ -56,15 +60,13 @@ func newTape(path, sync string, rotate int64) (*tapeFile, error) {
 
 // A tapeState is how far a tape was recorded.
 type tapeState struct {
-	header   TapeHeader
-	seq      int64
-	t        time.Duration // of the last line
-	counts   tapeCounts
-	warnings []string
+	header TapeHeader
+	seq    int64
+	t      time.Duration // of the last line
+	counts tapeCounts
 }
 
-// reopenTape opens the tape at path to go on with it: its end and what broke off of it are cut off. A line may have
-// longest bytes.
+// reopenTape opens the tape at path to go on with it. A line may have longest bytes.
 func reopenTape(path, sync string, rotate int64, longest int) (*tapeFile, *tapeState, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
@@ -93,12 +95,11 @@ func reopenTape(path, sync string, rotate int64, longest int) (*tapeFile, *tapeS
 		state.counts.sessions = max(state.counts.sessions, e.Session)
 	}
 	state.counts.eras = r.Eras
-	if err := f.Truncate(size); err != nil {
-		f.Close()
-		return nil, nil, err
-	}
 	return &tapeFile{path: path, sync: sync, rotate: rotate, n: 1, f: f, size: size, sum: r.sum}, state, nil
 }
+
+// goOn cuts off the end of a tape that was opened again, and what broke off of it.
+func (t *tapeFile) goOn() error { return t.f.Truncate(t.size) }
 
 // create makes the file for the next tape.
 func (t *tapeFile) create() (err error) {
@@ -106,7 +107,7 @@ func (t *tapeFile) create() (err error) {
 	if errors.Is(err, os.ErrExist) && t.n == 1 {
 		return fmt.Errorf("%s exists: name another file, or see -tape-append", t.path)
 	}
-	t.size, t.sum = 0, sha256.New()
+	t.size, t.sum, t.rest = 0, sha256.New(), nil
 	return err
 }
 
@@ -155,7 +156,9 @@ func (t *tapeFile) write(lines []byte) error {
 		return err
 	}
 	t.size += int64(n)
-	t.sum.Write(lines)
+	if t.rest = append(t.rest, lines...); len(t.rest) >= maxRest {
+		t.idle()
+	}
 	switch t.sync {
 	case syncEach:
 		return t.f.Sync()
@@ -163,6 +166,12 @@ func (t *tapeFile) write(lines []byte) error {
 		return t.syncLater()
 	}
 	return nil
+}
+
+// idle brings the checksum up to date.
+func (t *tapeFile) idle() {
+	t.sum.Write(t.rest)
+	t.rest = t.rest[:0]
 }
 
 // syncLater brings the file to the disk a moment later, and returns the error of an earlier time.
@@ -198,6 +207,7 @@ func (t *tapeFile) full() int {
 
 // finish writes the end and closes the file.
 func (t *tapeFile) finish(end *Entry) error {
+	t.idle()
 	end.Sum = hex.EncodeToString(t.sum.Sum(nil))
 	err := t.write(appendEntry(nil, end))
 	if err == nil && t.sync != syncNever {

@@ -8,11 +8,85 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
 	"time"
 )
+
+// errFound is the end of a mode that has found something and said so.
+var errFound = errors.New("something was found")
+
+// runTape does what -mode=tape asks for.
+func runTape(c *Config, std stdio) (err error) {
+	var files [2]*os.File
+	for i, path := range c.Args[1:] {
+		if files[i], err = os.Open(path); err != nil {
+			return err
+		}
+		defer files[i].Close()
+	}
+	var out io.Writer = std.out
+	if c.Out != "" {
+		f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("-out: %w", err)
+		}
+		defer func() {
+			if closed := f.Close(); err == nil {
+				err = closed
+			}
+			if err != nil && err != errFound {
+				os.Remove(c.Out) // there is no use for a part of it
+			}
+		}()
+		out = f
+	}
+	in, name := files[0], c.Args[1]
+	o := TapeToolOptions{JSON: c.JSON, Session: int64(c.Session), Method: c.Method, Exchange: int64(c.Exchange), Max: longestLine(c)}
+	switch c.Args[0] {
+	case "show":
+		return showTape(in, name, out, o)
+	case "stat":
+		return statTape(in, name, out, o)
+	case "check":
+		verdict, err := checkTape(in, name, out, o)
+		if err == nil && verdict.Errors > 0 {
+			err = errFound
+		}
+		return err
+	case "trim":
+		return trimTape(in, name, out, o)
+	case "diff":
+		n, err := diffTapes(namedTape{c.Args[1], files[0]}, namedTape{c.Args[2], files[1]}, out, o)
+		if err == nil && n > 0 {
+			err = errFound
+		}
+		return err
+	case "export":
+		export := exportHAR
+		if c.HTML {
+			export = exportHTML
+		}
+		return export(in, name, out, ExportOptions{Session: o.Session, Max: o.Max})
+	}
+	return scrubTape(c, in, out, std.err)
+}
+
+// scrubTape does -mode=tape redact.
+func scrubTape(c *Config, in io.Reader, out, warnings io.Writer) error {
+	t, err := NewTapeReader(in, c.Args[1], longestLine(c))
+	if err == nil {
+		err = redactTape(t, out, c.Redact, c.RedactKey)
+	}
+	if err == nil {
+		for _, warning := range t.Warnings() {
+			fmt.Fprintf(warnings, "mcpproxy: warning: %s\n", warning)
+		}
+	}
+	return err
+}
 
 // longestLine is how many bytes a line of a tape may have when a message may have so many.
 func longestLine(c *Config) int { return 2*c.MaxMessage + 1<<20 }
@@ -74,7 +148,7 @@ func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
 		return nil, errors.New("-tape-append: the tape was recorded with other -redact rules, or another -redact-key")
 	}
 	r.resume(state)
-	return r, nil
+	return r, file.goOn()
 }
 
 // resume goes on with a tape. It is called before the first message.

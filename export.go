@@ -1,0 +1,209 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+const (
+	exportBlock   = 128 << 10 // bytes of rows after which a block of them is written
+	exportCaption = 200       // characters of a tool's name and the like
+)
+
+// exportPage is complete but for the tape, which follows it in blocks.
+//
+//go:embed export.html
+var exportPage string
+
+// ExportOptions say what of a tape is exported.
+type ExportOptions struct {
+	Session int64 // nothing but this session; 0 is everything
+	Max     int   // bytes that a line of the tape may have
+}
+
+// exportHTML writes a page to out that shows the tape in, called name. The page fetches nothing, and what is on the
+// tape is no more than text to it. Memory is that of a line and a block. After an error out holds a part of the page.
+func exportHTML(in io.Reader, name string, out io.Writer, o ExportOptions) error {
+	t, err := NewTapeReader(in, name, o.Max)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(out, lineBuffer)
+	w.WriteString(sealedPage())
+	header := t.Header
+	header.Key = "" // with it, what was redacted could be guessed
+	b := exportBlocks{w: w}
+	if err := b.write(map[string]any{"name": filepath.Base(name), "header": header}); err != nil {
+		return err
+	}
+	if err := o.each(t, b.add); err != nil {
+		return err
+	}
+	if err := b.flush(); err != nil {
+		return err
+	}
+	warnings := []string{}
+	for _, text := range t.Warnings() {
+		warnings = append(warnings, strings.TrimPrefix(text, name+": "))
+	}
+	if err := b.write(map[string]any{"warnings": warnings}); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// each hands the lines of t that are to be exported to f, up to its first error. The end is not among them.
+func (o ExportOptions) each(t *TapeReader, f func(*Entry) error) error {
+	for {
+		e, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil && e.Kind != lineEnd && (o.Session == 0 || e.Session == o.Session) {
+			err = f(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sealedPage is the page, which allows itself any script, with its own as the only one allowed.
+func sealedPage() string {
+	_, script, _ := strings.Cut(exportPage, "<script>")
+	script, _, _ = strings.Cut(script, "</script>")
+	sum := sha256.Sum256([]byte(script))
+	hash := "script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	return strings.Replace(exportPage, "script-src 'unsafe-inline'", hash, 1)
+}
+
+// exportBlocks writes JSON in blocks that a browser does not look into. json.Marshal escapes <, >, &, U+2028 and
+// U+2029, raw JSON included, so that nothing in a block can end it.
+type exportBlocks struct {
+	w    *bufio.Writer
+	rows bytes.Buffer
+}
+
+func (b *exportBlocks) write(v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b.w.WriteString("<script type=\"application/json\">")
+	b.w.Write(text)
+	_, err = b.w.WriteString("</script>\n")
+	return err
+}
+
+// add adds a row: the line without its message, what it is about, and the message's text as a string, which a browser
+// gives back to the byte.
+func (b *exportBlocks) add(e *Entry) error {
+	line := *e
+	line.Msg = ""
+	row, err := json.Marshal([]any{json.RawMessage(appendEntry(nil, &line)), captionOf(e), e.Msg})
+	if err != nil {
+		return err
+	}
+	if b.rows.Len() > 0 {
+		b.rows.WriteByte(',')
+	}
+	if b.rows.Write(row); b.rows.Len() < exportBlock {
+		return nil
+	}
+	return b.flush()
+}
+
+func (b *exportBlocks) flush() error {
+	b.w.WriteString("<script type=\"application/json\">[")
+	b.w.Write(b.rows.Bytes())
+	_, err := b.w.WriteString("]</script>\n")
+	if b.rows.Reset(); b.rows.Cap() > 4*exportBlock {
+		b.rows = bytes.Buffer{}
+	}
+	return err
+}
+
+// A caption says in a few words what a line of a tape is about. Its fields may be empty.
+type caption struct {
+	What   string `json:"what,omitempty"` // call, notification, response or batch
+	Method string `json:"method,omitempty"`
+	Name   string `json:"name,omitempty"`  // of the tool or prompt, or the uri
+	Fault  string `json:"fault,omitempty"` // why the line tells of an error
+}
+
+func captionOf(e *Entry) caption {
+	var c caption
+	switch {
+	case e.Kind == lineExit && e.Text != "exit status 0":
+		c.Fault = e.Text
+	case e.Kind == lineMsg:
+		c = captionOfMessage(e.Msg)
+	case e.Kind == lineDropped && e.Msg != "":
+		c.Method = captionOfMessage(e.Msg).Method // its error, if it is one, reached nobody
+		return c
+	}
+	if e.Status >= 400 {
+		if c.Fault != "" {
+			c.Fault += ", "
+		}
+		c.Fault += "HTTP " + strconv.Itoa(e.Status)
+	}
+	return c
+}
+
+func captionOfMessage(text string) caption {
+	m, err := Parse(text)
+	if err == errBatch {
+		return caption{What: "batch"}
+	}
+	var fault *ParseError
+	if errors.As(err, &fault) {
+		return caption{Fault: "no JSON-RPC: " + fault.Reason}
+	}
+	c := caption{Method: shortened(m.Method), Name: shortened(m.Name)}
+	if c.Name == "" {
+		c.Name = shortened(m.URI)
+	}
+	switch {
+	case m.Kind == Call:
+		c.What = "call"
+	case m.Kind == Notification:
+		c.What = "notification"
+	default:
+		c.What = "response"
+		if m.Error != "" {
+			message, _ := unquote(member(m.Error, "message"))
+			c.Fault = shortened("error " + member(m.Error, "code") + " " + message)
+		} else if member(m.Result, "isError") == "true" {
+			var result struct{ Content []struct{ Text string } }
+			c.Fault = "isError"
+			if json.Unmarshal([]byte(m.Result), &result) == nil && len(result.Content) > 0 {
+				c.Fault = shortened("isError: " + result.Content[0].Text)
+			}
+		}
+	}
+	return c
+}
+
+// shortened is s for a caption.
+func shortened(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > exportCaption {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}

@@ -1,0 +1,288 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// What an export to HAR holds at most of calls in flight. Beyond it the oldest is written as it is then.
+const (
+	harOpen = 1000
+	harHeld = 64 << 20 // bytes
+)
+
+type harObject = map[string]any
+
+// exportHAR writes the tape in, called name, to out as an HTTP Archive 1.2. Every call with what came back is an entry,
+// and so is each other message; a conversation over stdio looks as if it had been one over HTTP. Entries are in the
+// order in which they were complete. Memory does not depend on the length of the tape. After an error out holds a part
+// of the archive.
+func exportHAR(in io.Reader, name string, out io.Writer, o ExportOptions) error {
+	t, err := NewTapeReader(in, name, o.Max)
+	if err != nil {
+		return err
+	}
+	h := harWriter{w: bufio.NewWriterSize(out, lineBuffer), created: t.Header.Created}
+	fmt.Fprintf(h.w, `{"log":{"version":"1.2","creator":{"name":"mcpproxy","version":%s},"entries":[`, quote(version))
+	if err := o.each(t, h.add); err != nil {
+		return err
+	}
+	for len(h.open) > 0 {
+		if err := h.finish(h.open[0]); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(h.w, "\n],\"comment\":%s}}\n", quote(strings.Join(t.Warnings(), "; ")))
+	return h.w.Flush()
+}
+
+// A harWriter makes entries of the lines of a tape.
+type harWriter struct {
+	w       *bufio.Writer
+	created time.Time
+	written int
+	open    []*harExchange // in the order of their calls
+	held    int            // bytes
+}
+
+// A harExchange is a message to the server, if any, and what came back.
+type harExchange struct {
+	call    *Entry   // the message as it went to the server; nil for one to the client that belongs to no call
+	was     int64    // Seq of the message as it came, if a rule changed it
+	answers []*Entry // messages and raw bytes
+	held    int      // bytes
+}
+
+func (h *harWriter) add(e *Entry) error {
+	if e.Kind != lineMsg && e.Kind != lineRaw {
+		return nil
+	}
+	if e.Dir == dirToServer {
+		return h.addToServer(e)
+	}
+	if e.Was != 0 {
+		return nil // the server's own words stand in line Was
+	}
+	x := h.find(e.Re)
+	last := x != nil && e.Kind == lineMsg
+	if x == nil {
+		x = h.find(e.X)
+	}
+	if x == nil {
+		return h.write(&harExchange{answers: []*Entry{e}})
+	}
+	x.answers = append(x.answers, e)
+	x.held += e.Size
+	if h.held += e.Size; last {
+		return h.finish(x)
+	}
+	return h.bound()
+}
+
+func (h *harWriter) addToServer(e *Entry) error {
+	if x := h.find(e.Was); x != nil {
+		x.call, x.was = e, x.call.Seq
+		x.held += e.Size
+		h.held += e.Size
+		return h.bound()
+	}
+	x := &harExchange{call: e, held: e.Size}
+	if captionOf(e).What != "call" {
+		return h.write(x)
+	}
+	h.open = append(h.open, x)
+	h.held += e.Size
+	return h.bound()
+}
+
+// find returns the open exchange of the call in line seq, nil if there is none.
+func (h *harWriter) find(seq int64) *harExchange {
+	for _, x := range h.open {
+		if seq != 0 && (x.call.Seq == seq || x.was == seq) {
+			return x
+		}
+	}
+	return nil
+}
+
+func (h *harWriter) bound() error {
+	for len(h.open) > harOpen || h.held > harHeld && len(h.open) > 0 {
+		if err := h.finish(h.open[0]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *harWriter) finish(x *harExchange) error {
+	i := slices.Index(h.open, x)
+	h.open = slices.Delete(h.open, i, i+1)
+	h.held -= x.held
+	return h.write(x)
+}
+
+func (h *harWriter) write(x *harExchange) error {
+	text, err := json.Marshal(h.entry(x))
+	if err != nil {
+		return err
+	}
+	if h.written++; h.written > 1 {
+		h.w.WriteByte(',')
+	}
+	h.w.WriteByte('\n')
+	_, err = h.w.Write(text)
+	return err
+}
+
+func (h *harWriter) entry(x *harExchange) harObject {
+	head := x.call
+	if head == nil {
+		head = x.answers[0]
+	}
+	var wait, total time.Duration
+	if n := len(x.answers); n > 0 {
+		wait, total = x.answers[0].T-head.T, x.answers[n-1].T-head.T
+	}
+	ms := func(d time.Duration) float64 { return float64(max(d, 0).Microseconds()) / 1000 }
+	about := captionOf(head)
+	entry := harObject{
+		"startedDateTime": h.created.Add(head.T).UTC().Format("2006-01-02T15:04:05.000000Z07:00"),
+		"time":            ms(total),
+		"request":         harRequest(x.call, head, about),
+		"response":        harResponse(x),
+		"cache":           harObject{},
+		"timings":         harObject{"send": 0, "wait": ms(wait), "receive": ms(total - wait)},
+		"comment":         harComment(x, about),
+		"_seq":            head.Seq, // of the line of the tape
+	}
+	if head.Session != 0 {
+		entry["connection"] = strconv.FormatInt(head.Session, 10)
+	}
+	return entry
+}
+
+// harComment says what cannot be seen elsewhere in an entry.
+func harComment(x *harExchange, about caption) string {
+	var says []string
+	say := func(on bool, text string) {
+		if on {
+			says = append(says, text)
+		}
+	}
+	say(x.call == nil, "belongs to no call")
+	say(x.call != nil && x.call.Rule != "", "changed by a rule")
+	say(about.What == "call" && x.call != nil && !x.answered(), "no response")
+	for _, e := range x.answers {
+		say(e.Local, "answered by the proxy")
+		fault := captionOf(e).Fault
+		say(fault != "", fault)
+	}
+	return strings.Join(says, "; ")
+}
+
+// answered reports whether the response is there.
+func (x *harExchange) answered() bool {
+	return slices.ContainsFunc(x.answers, func(e *Entry) bool {
+		return e.Kind == lineMsg && e.Re != 0 && (e.Re == x.call.Seq || e.Re == x.was)
+	})
+}
+
+// harRequest is the request with the message call, or one for nothing, so to speak the GET of an event stream. A tape
+// does not say where the server is: the url is made up, with what viewers should show.
+func harRequest(call, head *Entry, about caption) harObject {
+	scheme := "stdio"
+	if head.Via != viaStdio && head.Via != "" {
+		scheme = "http"
+	}
+	query, list := url.Values{}, []harObject{}
+	for _, q := range [...][2]string{{"method", about.Method}, {"name", about.Name}} {
+		if q[1] != "" {
+			query.Set(q[0], q[1])
+			list = append(list, harObject{"name": q[0], "value": q[1]})
+		}
+	}
+	address := url.URL{Scheme: scheme, Host: "server", Path: "/", RawQuery: query.Encode()}
+	r := harObject{
+		"method": "GET", "url": address.String(), "httpVersion": "unknown", "cookies": []string{}, "headers": []string{},
+		"queryString": list, "headersSize": -1, "bodySize": 0,
+	}
+	if call != nil {
+		body := call.Msg + call.Text
+		r["method"], r["headers"], r["bodySize"] = "POST", harHeaders(call), len(body)
+		r["postData"] = harObject{"mimeType": "application/json", "text": body}
+	}
+	return r
+}
+
+func harResponse(x *harExchange) harObject {
+	status, headers, stream := 0, []harObject{}, x.call == nil || len(x.answers) > 1
+	for _, e := range x.answers {
+		status = max(status, e.Status)
+		if len(headers) == 0 {
+			headers = harHeaders(e)
+		}
+		stream = stream || e.Via == viaSSE || e.Via == viaGet
+	}
+	mime := "application/json"
+	switch {
+	case len(x.answers) == 1 && x.answers[0].Kind == lineRaw:
+		if mime, _ = unquote(member(x.answers[0].Headers, "content-type")); mime == "" {
+			mime = "application/octet-stream"
+		}
+	case stream:
+		mime = "text/event-stream"
+	}
+	switch {
+	case status != 0:
+	case x.call == nil || x.answered():
+		status = 200
+	case captionOf(x.call).What != "call":
+		status = 202 // what MCP has a server say to a notification or a response
+	}
+	var body []byte
+	for _, e := range x.answers {
+		switch {
+		case e.Kind == lineRaw:
+			body = append(body, e.Text...)
+		case !stream:
+			body = append(body, e.Msg...)
+		default:
+			body = appendEvent(body, Event{ID: e.Event, HasID: e.Event != "", Name: "message", Data: e.Msg, HasData: true, Retry: -1})
+		}
+	}
+	content := harObject{"size": len(body), "mimeType": mime, "text": string(body)}
+	if !utf8.Valid(body) {
+		content["text"], content["encoding"] = base64.StdEncoding.EncodeToString(body), "base64"
+	}
+	return harObject{
+		"status": status, "statusText": http.StatusText(status), "httpVersion": "unknown", "cookies": []string{}, "headers": headers,
+		"content": content, "redirectURL": "", "headersSize": -1, "bodySize": len(body),
+	}
+}
+
+func harHeaders(e *Entry) []harObject {
+	list := []harObject{}
+	if e.Headers != "" {
+		eachMember(e.Headers, func(name, v string) {
+			value, ok := unquote(v)
+			if !ok {
+				value = v
+			}
+			list = append(list, harObject{"name": name, "value": value})
+		})
+	}
+	return list
+}

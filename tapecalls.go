@@ -1,0 +1,193 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"hash/maphash"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	methodDiscover = "server/discover"
+
+	maxFollowed = 100_000 // calls in flight that a callBook holds
+	maxRetired  = 1000    // calls that are over and that it still knows
+	maxShown    = 100     // bytes of a name that a peer chose
+)
+
+// TapeToolOptions says what of a tape a tool looks at, and how it prints that.
+type TapeToolOptions struct {
+	JSON     bool
+	Session  int64  // 0: all
+	Method   string // with * for anything; "": all
+	Exchange int64  // Seq of a client's call, 0: all
+	Max      int    // bytes of a line
+}
+
+// A tapeCall is what is remembered of a call on a tape. It shares no memory with its line.
+type tapeCall struct {
+	seq     int64 // of its line
+	also    int64 // of the line with the call as a rule changed it, 0 if none did
+	line    int
+	t       time.Duration
+	session int64
+	dir     string
+	method  string // shortened, as are the next two
+	name    string // of the tool or prompt, or the uri
+	id      string
+	idHash  uint64 // of the canonical id
+	token   uint64 // likewise of the progress token, 0 if there is none
+
+	stateless bool // it is of 2026-07-28 or later
+	kept      bool // the filter lets it and its exchange pass
+	retired   bool // answered or cancelled
+	cancelled bool
+	local     bool // the proxy answered it
+	at        int  // place in an index
+}
+
+// A callBook follows the calls of one tape, in either direction, from line to line: all those in flight, up to
+// maxFollowed, and the last that are over, as a message may still belong to one of them. Make one with newCallBook.
+type callBook struct {
+	seed  maphash.Seed
+	calls map[int64]*tapeCall // by Seq
+	over  [maxRetired]*tapeCall
+	next  int  // where the next one goes in over
+	full  bool // a call was not booked
+}
+
+func newCallBook() *callBook {
+	return &callBook{seed: maphash.MakeSeed(), calls: map[int64]*tapeCall{}}
+}
+
+// book enters the call m of the line e. One that a rule changed is the same call as before. It returns nil if the
+// book is full.
+func (b *callBook) book(e *Entry, m *Message) *tapeCall {
+	if call := b.calls[e.Was]; call != nil && call.also == 0 {
+		call.also = e.Seq
+		b.calls[e.Seq] = call
+		return call
+	}
+	if len(b.calls) >= maxFollowed {
+		b.full = true
+		return nil
+	}
+	call := &tapeCall{seq: e.Seq, t: e.T, session: e.Session, dir: e.Dir, method: shorten(m.Method), name: shorten(m.Name + m.URI),
+		id: shorten(m.ID), idHash: b.hash(m.ID), token: b.hash(m.Token), stateless: isStateless(m.Revision)}
+	b.calls[e.Seq] = call
+	return call
+}
+
+// retire notes that a call is over, and returns the one that is forgotten for it, if any.
+func (b *callBook) retire(call *tapeCall) (forgotten *tapeCall) {
+	if call.retired {
+		return nil
+	}
+	call.retired = true
+	forgotten, b.over[b.next] = b.over[b.next], call
+	b.next = (b.next + 1) % maxRetired
+	if forgotten != nil {
+		delete(b.calls, forgotten.seq)
+		delete(b.calls, forgotten.also)
+	}
+	return forgotten
+}
+
+// hash returns the hash of an id or a token by which equal ones are known, 0 for none.
+func (b *callBook) hash(id string) uint64 {
+	if id == "" {
+		return 0
+	}
+	return maphash.String(b.seed, canonicalID(id))
+}
+
+// shorten returns a copy of s, or of its beginning.
+func shorten(s string) string {
+	n := min(len(s), maxShown)
+	for n < len(s) && n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return strings.Clone(s[:n])
+}
+
+// A tapeFilter goes through a tape and picks lines. With a method or an exchange it takes the calls that match, their
+// responses, and whatever is in their exchange.
+type tapeFilter struct {
+	TapeToolOptions
+	book *callBook
+}
+
+// tapeMessage parses the message of the line e. It is of kind Opaque if it is none, or e has none.
+func tapeMessage(e *Entry) *Message {
+	if e.Kind != lineMsg {
+		return &Message{Raw: e.Msg}
+	}
+	m, err := Parse(e.Msg)
+	if err != nil {
+		return &Message{Raw: e.Msg}
+	}
+	return m
+}
+
+// pick reports whether the line e, with the message m, is one to look at. call is the call that m makes or answers,
+// nil if it is none of the two or one that is not in the book. answered says that the call was in flight until then.
+func (f *tapeFilter) pick(e *Entry, m *Message) (call *tapeCall, answered, ok bool) {
+	ok = f.Method == "" && f.Exchange == 0 ||
+		(f.Exchange == 0 || f.Exchange == e.Seq) && (f.Method == "" || m.Method != "" && matchesName(f.Method, m.Method))
+	for _, seq := range [...]int64{e.X, e.Re, e.Was} {
+		if c := f.book.calls[seq]; seq != 0 && c != nil && c.kept {
+			ok = true
+		}
+	}
+	if f.Session != 0 && e.Session != f.Session {
+		ok = false
+	}
+	switch m.Kind {
+	case Call:
+		if call = f.book.book(e, m); call != nil && !call.kept {
+			call.kept = ok
+		}
+	case Response:
+		if call = f.book.calls[e.Re]; call != nil {
+			answered = !call.retired
+			f.book.retire(call)
+		}
+	}
+	return call, answered, ok
+}
+
+// matchesName reports whether name is pattern, in which * stands for anything.
+func matchesName(pattern, name string) bool {
+	first, rest, ok := strings.Cut(pattern, "*")
+	if !ok {
+		return pattern == name
+	}
+	if !strings.HasPrefix(name, first) {
+		return false
+	}
+	parts := strings.Split(rest, "*")
+	last := len(parts) - 1
+	name = name[len(first):]
+	for _, part := range parts[:last] {
+		i := strings.Index(name, part)
+		if i < 0 {
+			return false
+		}
+		name = name[i+len(part):]
+	}
+	return strings.HasSuffix(name, parts[last])
+}
+
+// eraOf is the era that a message shows its conversation to be of, "" for either.
+func eraOf(m *Message) string {
+	switch {
+	case m.Method == methodInitialize:
+		return eraSession
+	case m.Method == methodDiscover || isStateless(m.Revision):
+		return eraStateless
+	}
+	return ""
+}

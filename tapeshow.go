@@ -1,0 +1,198 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The columns of showTape, all but the last: line, seconds, session, direction, kind, what, id, duration, size, way.
+const (
+	showColumns = "%6s %9s %3s %2s %-7s %-34s %-8s %8s %6s %-8s"
+	showWidth   = 160 // of a line
+)
+
+// showTape prints the tape in, one line a message, or the tape's own lines with o.JSON. What peers wrote is printed so
+// that a terminal takes it as text. The error is a *[TapeError], or one of in or out.
+func showTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error {
+	tape, err := NewTapeReader(in, name, o.Max)
+	if err != nil {
+		return err
+	}
+	tape.All = true
+	w := bufio.NewWriterSize(out, lineBuffer)
+	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
+	if !o.JSON {
+		fmt.Fprintln(w, shownHeader(name, &tape.Header))
+		fmt.Fprintf(w, showColumns+" %s\n", "seq", "seconds", "ses", "", "kind", "method and name", "id", "took", "size", "via", "content")
+	}
+	err = tape.Each(func(e *Entry) error {
+		m := tapeMessage(e)
+		call, answered, ok := filter.pick(e, m)
+		switch {
+		case !ok:
+			return nil
+		case o.JSON:
+			_, err := w.Write(tape.line)
+			return err
+		}
+		_, err := w.WriteString(strings.TrimRight(shownEntry(e, m, call, answered), " ") + "\n")
+		return err
+	})
+	if err == nil && !o.JSON {
+		for _, warning := range tape.Warnings() {
+			fmt.Fprintln(w, printable(warning, showWidth))
+		}
+	}
+	if failed := w.Flush(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+func shownHeader(name string, h *TapeHeader) string {
+	text := fmt.Sprintf("%s: recorded %s by mcpproxy %s, client on %s, server on %s", name,
+		h.Created.UTC().Format("2006-01-02 15:04:05"), h.Program, h.Client, h.Server)
+	if len(h.Redact) > 0 {
+		text += ", redacted"
+	}
+	if h.Ring != "" {
+		text += ", the last " + h.Ring
+	}
+	if h.Continues != "" {
+		text += ", continues " + h.Continues
+	}
+	return printable(text, showWidth)
+}
+
+// shownEntry is the line e for people. call is what m makes or answers, nil if that is not known.
+func shownEntry(e *Entry, m *Message, call *tapeCall, answered bool) string {
+	kind, what, content, took := e.Kind, "", e.Text, ""
+	size := len(e.Text)
+	if e.Kind == lineMsg {
+		kind, content = shownMessage(m)
+		what, size = joined(m.Method, m.Name+m.URI), len(e.Msg)
+	}
+	switch {
+	case e.Kind == lineDropped && e.Msg != "":
+		content, size = e.Text+": "+e.Msg, len(e.Msg)
+	case e.Kind == lineEnd:
+		content = e.Counts
+	case m.Kind == Response && call != nil:
+		what = joined(call.method, call.name)
+		if answered {
+			took = shownDuration(e.T - call.t)
+		}
+	}
+	arrow := map[string]string{dirToServer: "->", dirToClient: "<-"}[e.Dir]
+	text := fmt.Sprintf(showColumns+" %s", strconv.FormatInt(e.Seq, 10), strconv.FormatFloat(e.T.Seconds(), 'f', 3, 64), nonZero(e.Session),
+		arrow, printable(kind, 7), printable(what, 34), printable(m.ID, 8), took, shownSize(size),
+		printable(strings.TrimSpace(e.Via+" "+nonZero(int64(e.Status))), 8), printable(marks(e), 60))
+	// Characters are counted, not columns: one that takes two makes a line longer.
+	return text + printable(content, max(showWidth-len([]rune(text)), 20))
+}
+
+// marks says what is out of the ordinary with a line.
+func marks(e *Entry) string {
+	var b strings.Builder
+	if e.Local {
+		b.WriteString("[local] ")
+	}
+	if e.Rule != "" {
+		b.WriteString("[rule " + e.Rule + "] ")
+	}
+	if e.Was > 0 {
+		fmt.Fprintf(&b, "[was %d] ", e.Was)
+	}
+	return b.String()
+}
+
+// shownMessage says what kind of message m is and what is in it.
+func shownMessage(m *Message) (kind, content string) {
+	switch {
+	case m.Kind == Opaque:
+		return "?", m.Raw
+	case m.Kind == Notification:
+		return "notify", m.Params
+	case m.Kind == Call && (m.Name != "" || m.URI != ""):
+		return "call", member(m.Params, "arguments")
+	case m.Kind == Call:
+		return "call", m.Params
+	case m.Error != "":
+		return "error", m.Error
+	case isErrorResult(m):
+		return "isError", m.Result
+	}
+	return "result", m.Result
+}
+
+// isErrorResult reports whether m says that a tool has failed.
+func isErrorResult(m *Message) bool {
+	return strings.HasPrefix(m.Result, "{") && member(m.Result, "isError") == "true"
+}
+
+func joined(method, name string) string { return strings.TrimSuffix(method+" "+name, " ") }
+
+func nonZero(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// printable returns s on one line of at most width characters, with escapes for all that a terminal might act on.
+func printable(s string, width int) string {
+	const dots = "..."
+	var b strings.Builder
+	n, fits := 0, 0 // characters so far; length of b where dots still fit
+	for _, r := range s {
+		text := string(r)
+		if !strconv.IsPrint(r) {
+			text = strings.Trim(strconv.QuoteRuneToASCII(r), "'")
+		}
+		size := 1
+		if len(text) > 1 && text[0] == '\\' {
+			size = len(text)
+		}
+		if n+size > width {
+			return b.String()[:fits] + dots[:min(width, len(dots))]
+		}
+		b.WriteString(text)
+		if n += size; n <= width-len(dots) {
+			fits = b.Len()
+		}
+	}
+	return b.String()
+}
+
+func shownDuration(d time.Duration) string {
+	switch ms := float64(d.Microseconds()) / 1000; {
+	case ms < 0:
+		return ""
+	case ms < 10:
+		return fmt.Sprintf("%.2fms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0fms", ms)
+	case ms < 100_000:
+		return fmt.Sprintf("%.2fs", ms/1000)
+	}
+	return d.Round(time.Second).String()
+}
+
+// shownSize is a number of bytes, three digits of it, and nothing for none.
+func shownSize(n int) string {
+	if n < 1000 {
+		return nonZero(int64(n))
+	}
+	x, unit := float64(n), 0
+	for x >= 999.5 && unit < 4 {
+		x, unit = x/1000, unit+1
+	}
+	return fmt.Sprintf("%.3g%c", x, " kMGT"[unit])
+}
