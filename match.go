@@ -33,7 +33,7 @@ const (
 // live session has made so far, from the first one that the fewest live sessions are played from. As calls come in that
 // not all of them have, the choice narrows. A call that none of them has is played from another, and changes nothing.
 type matcher struct {
-	index     *tapeIndex
+	index     *playIndex
 	strict    bool
 	exhausted string
 
@@ -58,7 +58,7 @@ type foundCall struct {
 	reason   string
 }
 
-func newMatcher(index *tapeIndex, o PlayerOptions) *matcher {
+func newMatcher(index *playIndex, o PlayerOptions) *matcher {
 	return &matcher{
 		index: index, strict: o.Order == orderStrict, exhausted: o.OnExhausted,
 		taken: map[int64]int{}, played: make([]bool, len(index.calls)),
@@ -293,7 +293,7 @@ func (p *Player) nearest(m *Message) (near []nearCall) {
 }
 
 // compare says where m differs from the recorded call c.
-func (p *Player) compare(c *tapeCall, m *Message) (nearCall, bool) {
+func (p *Player) compare(c *playCall, m *Message) (nearCall, bool) {
 	was, err := p.message(c.line)
 	if err != nil {
 		return nearCall{}, false

@@ -21,7 +21,7 @@ const (
 // A playback is one call that is being answered from the tape. One goroutine at a time plays it.
 type playback struct {
 	conn   *playerConn
-	call   *tapeCall // nil if the answer is made
+	call   *playCall // nil if the answer is made
 	m      *Message  // the call of the client; the notification that ended the handshake
 	result string    // the answer, if it is not the recorded one
 

@@ -56,7 +56,7 @@ type Player struct {
 
 	buffers sync.Pool // for reading
 
-	initialize, discover *tapeCall // that were answered with a result; nil if there is none
+	initialize, discover *playCall // that were answered with a result; nil if there is none
 	info                 string    // JSON text of the server's name and version
 
 	reporting sync.Mutex // protects following
@@ -76,7 +76,7 @@ func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error)
 			o.Ignore[i] = append(Pointer{"params"}, at...)
 		}
 	}
-	x := newTapeIndex(o.Ignore)
+	x := newPlayIndex(o.Ignore)
 	if err := x.read(r); err != nil {
 		return nil, err
 	}

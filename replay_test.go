@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -554,4 +555,74 @@ func TestReplaySpeed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestOpenPlayer(t *testing.T) {
+	k := &tapeScript{session: 1}
+	k.tools("a", `{}`, "a", "b")
+	tape := k.tape()
+	open := func(text string) (warnings string, err error) {
+		var log bytes.Buffer
+		_, err = OpenPlayer(strings.NewReader(text), "t.jsonl", PlayerOptions{Max: 1 << 20, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		return log.String(), err
+	}
+	var fault *TapeError
+	if _, err := open(strings.Replace(tape, `"seq":3`, `"seq":4`, 1)); !errors.As(err, &fault) || fault.Line != 4 {
+		t.Errorf("got %v, want an error of line 4", err)
+	}
+	for text, want := range map[string]string{
+		tape:                                   "",
+		tape[:strings.Index(tape, `"end"`)]:    "broke off",
+		strings.Replace(tape, `"a"`, `"b"`, 1): "checksum differs",
+		strings.Replace(tape, `"jsonrpc":"2.0"`, `"x":1`, 1): "messages on the tape are not played",
+	} {
+		if log, err := open(text); err != nil || !strings.Contains(log, want) || want == "" && log != "" {
+			t.Errorf("got %v and log %q, want %q", err, log, want)
+		}
+	}
+}
+
+// FuzzReplay opens what may be no tape, and makes the calls on it and others.
+func FuzzReplay(f *testing.F) {
+	k := replayAsking()
+	k.handshake("a")
+	k.says(0, `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`)
+	call := k.call(replayModern(`1`, "a", `{}`))
+	k.says(call, sessProgress(`1`))
+	k.reply(call, `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","_meta":{},"tools":[]}}`)
+	f.Add(k.tape(), true)
+	f.Add(k.tape(), false)
+	f.Add(strings.ReplaceAll(k.tape(), `"x":`, `"re":`), true)
+	f.Add(demoTape, false)
+	f.Fuzz(func(t *testing.T, tape string, strict bool) {
+		o := PlayerOptions{Max: 1 << 20, Log: slog.New(slog.DiscardHandler), OnExhausted: exhaustedCycle, Ignore: []Pointer{{"arguments", "*"}}}
+		if strict {
+			o.Order = orderStrict
+		}
+		p, err := OpenPlayer(strings.NewReader(tape), "t.jsonl", o)
+		if err != nil {
+			return
+		}
+		proxy := NewProxy(p, Bounds{Sessions: 10, Calls: 10}, o.Log)
+		for _, transient := range []bool{false, true} {
+			s, err := proxy.Open(t.Context(), &sessConn{}, "", transient)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := []string{frontInitialize(`0`, "2025-06-18"), frontNote("initialized"), replayModern(`"m"`, "a", `{}`), replayCall(`"l"`, "a", `{}`),
+				`{"jsonrpc":"2.0","id":"tape-1","result":{}}`, talkCancelled(`1`)}
+			_, entries, _ := readTape(tape)
+			for _, e := range entries {
+				said = append(said, e.Msg)
+			}
+			for _, text := range said {
+				if m, err := Parse(text); err == nil {
+					proxy.ToServer(t.Context(), s, m)
+				}
+			}
+			proxy.Sessions.End(s, errGone)
+		}
+		proxy.Close()
+		p.Report()
+	})
 }

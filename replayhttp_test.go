@@ -6,7 +6,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -215,4 +217,46 @@ func TestReplayPass(t *testing.T) {
 			g.proxy.Sessions.End(c.s, errGone)
 		})
 	}
+}
+
+// The same over HTTP to both sides. An answer of the server that is no message ends here.
+func TestReplayPassOverHTTP(t *testing.T) {
+	k := &tapeScript{session: 1}
+	k.handshake("c")
+	k.tools("echo", `{}`, "tape")
+	server := func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		m, _ := Parse(string(b))
+		switch {
+		case m == nil || m.Kind != Call:
+			w.WriteHeader(http.StatusAccepted)
+		case m.Method == methodInitialize:
+			w.Header().Set("Mcp-Session-Id", "server-session")
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, frontResult(m.ID, `{}`))
+		case r.Header.Get("Mcp-Session-Id") != "server-session" || m.Name == "bad":
+			http.Error(w, "no", http.StatusForbidden)
+		default:
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "id: 1\ndata: "+replayLog("live")+"\n\ndata: "+replayAnswer(m.ID, "live")+"\n\n")
+		}
+	}
+	inFrontOf(t, server, nil, func(g *frontRig) {
+		dialer := g.front.Proxy.dialer
+		p, err := OpenPlayer(strings.NewReader(k.tape()), "t.jsonl", PlayerOptions{OnMiss: missPass, Server: dialer, Max: 1 << 20, Log: g.front.Log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.front.Command, g.front.Proxy.dialer = true, p
+		session := replaySession(g, "c")
+		if got := frontBody(t, g.do("POST", replayCall(`1`, "echo", `{}`), session)); got != replayAnswer(`1`, "tape") {
+			t.Errorf("got %s, want the tape's answer", got)
+		}
+		events := frontStream(t, g.do("POST", replayCall(`"2"`, "new", `{}`), session))
+		events.frame()
+		events.data(replayLog("live"))
+		events.data(replayAnswer(`"2"`, "live"))
+		events.end()
+		frontRefusal{502, 502, "3"}.check(t, g.do("POST", replayCall(`3`, "bad", `{}`), session))
+	})
 }

@@ -22,7 +22,8 @@ type missServer struct {
 	server Server     // nil before
 	params string     // of the client's initialize
 	closed bool
-	shook  chan *Message // the answer to the handshake; nil before
+	gone   error         // why the server ended; nil if it did not
+	shook  chan *Message // for the answer to the handshake; nil before
 }
 
 // initialize notes what the client said of itself.
@@ -57,7 +58,9 @@ func (c *playerConn) pass(ctx context.Context, m *Message) error {
 		if err != nil {
 			return err
 		}
-		m = out
+		if m = out; m == nil || m.Dir != ToServer {
+			return &Error{Code: 403, Status: 200, Text: "refused"}
+		}
 	}
 	server := c.real.get()
 	if server == nil && m.Kind == Call {
@@ -83,23 +86,26 @@ func (c *playerConn) reach(ctx context.Context, m *Message) (Server, error) {
 	if server := c.real.get(); server != nil {
 		return server, nil
 	}
+	c.real.mu.Lock()
+	c.real.gone, c.real.shook = nil, make(chan *Message, 1)
+	c.real.mu.Unlock()
 	server, err := c.p.o.Server.Dial(ctx, c.s, c.heard)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.shake(ctx, server, m); err != nil {
+	if err = c.shake(ctx, server, m); err == nil {
+		c.real.mu.Lock()
+		if err = c.real.gone; err == nil && c.real.closed {
+			err = errClosed
+		}
+		if err == nil {
+			c.real.server = server
+		}
+		c.real.mu.Unlock()
+	}
+	if err != nil {
 		server.Close()
 		return nil, err
-	}
-	c.real.mu.Lock()
-	closed := c.real.closed
-	if !closed {
-		c.real.server = server
-	}
-	c.real.mu.Unlock()
-	if closed {
-		server.Close()
-		return nil, errClosed
 	}
 	return server, nil
 }
@@ -107,9 +113,7 @@ func (c *playerConn) reach(ctx context.Context, m *Message) (Server, error) {
 // shake is the handshake before m, which is passed on.
 func (c *playerConn) shake(ctx context.Context, server Server, m *Message) error {
 	c.real.mu.Lock()
-	params := c.real.params
-	shook := make(chan *Message, 1)
-	c.real.shook = shook
+	params, shook := c.real.params, c.real.shook
 	c.real.mu.Unlock()
 	if params == "" || isStateless(m.Revision) {
 		return nil
@@ -123,7 +127,10 @@ func (c *playerConn) shake(ctx context.Context, server Server, m *Message) error
 	defer cancel()
 	select {
 	case answer := <-shook:
-		if answer == nil || answer.Error != "" {
+		if answer == nil { // it is gone, and reach knows why
+			return nil
+		}
+		if answer.Error != "" {
 			return &Error{Code: 502, Text: "server refused the handshake"}
 		}
 	case <-limit.Done():
@@ -135,10 +142,13 @@ func (c *playerConn) shake(ctx context.Context, server Server, m *Message) error
 // heard carries what the server says to the client. Its HTTP responses end here: the front answers in its own way.
 func (c *playerConn) heard(m *Message, err error) {
 	c.real.mu.Lock()
-	shook, server := c.real.shook, c.real.server
+	shook, used := c.real.shook, c.real.server != nil
+	if err != nil {
+		c.real.gone = err
+	}
 	c.real.mu.Unlock()
 	switch {
-	case err != nil && server != nil:
+	case err != nil && used:
 		c.receive(nil, err)
 		return
 	case err != nil || m.Kind == Response && m.ID == missHandshake:

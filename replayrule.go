@@ -11,7 +11,6 @@ import (
 )
 
 const (
-	methodDiscover = "server/discover"
 	methodPing     = "ping"
 	methodSetLevel = "logging/setLevel"
 
@@ -35,11 +34,11 @@ func (p *Player) handshakes() error {
 	p.info = `{"name":"mcpproxy","version":"` + version + `"}`
 	for _, h := range [...]struct {
 		method string
-		call   **tapeCall
+		call   **playCall
 		info   []string
 	}{{methodDiscover, &p.discover, []string{"_meta", metaServerInfo}}, {methodInitialize, &p.initialize, []string{"serverInfo"}}} {
 		method := x.hash(h.method)
-		i := slices.IndexFunc(x.calls, func(c tapeCall) bool { return c.method == method && c.response != 0 && !c.failed })
+		i := slices.IndexFunc(x.calls, func(c playCall) bool { return c.method == method && c.response != 0 && !c.failed })
 		if i < 0 {
 			continue
 		}
@@ -56,7 +55,7 @@ func (p *Player) handshakes() error {
 }
 
 // result is the recorded result of a call.
-func (p *Player) result(call *tapeCall) (string, error) {
+func (p *Player) result(call *playCall) (string, error) {
 	m, err := p.message(call.response)
 	if err != nil {
 		return "", err
@@ -65,7 +64,7 @@ func (p *Player) result(call *tapeCall) (string, error) {
 }
 
 // handshakeOf is the recorded initialize call of the session from which l is played, else the first, nil if there is none.
-func (p *Player) handshakeOf(l *liveSession) *tapeCall {
+func (p *Player) handshakeOf(l *liveSession) *playCall {
 	p.mu.Lock()
 	bound, is := l.bound, l.fits != nil
 	p.mu.Unlock()
@@ -106,7 +105,7 @@ func (c *playerConn) rule(ctx context.Context, m, matched *Message) error {
 }
 
 // recorded is a recorded call that equals m and is answered, the one of the session from which l is played if there is one.
-func (p *Player) recorded(l *liveSession, m *Message) *tapeCall {
+func (p *Player) recorded(l *liveSession, m *Message) *playCall {
 	key, loose := p.index.keys(m)
 	exact, _ := p.index.equal(key, loose)
 	p.mu.Lock()
@@ -123,7 +122,7 @@ func (p *Player) recorded(l *liveSession, m *Message) *tapeCall {
 }
 
 // initializeResult answers initialize, from call or else from server/discover, in the client's revision.
-func (p *Player) initializeResult(m *Message, call *tapeCall) (string, error) {
+func (p *Player) initializeResult(m *Message, call *playCall) (string, error) {
 	revision, _ := unquote(member(m.Params, "protocolVersion"))
 	if !slices.Contains([]string{"2024-11-05", batchRevision, "2025-06-18"}, revision) {
 		revision = newestSession
@@ -150,7 +149,7 @@ func (p *Player) discoverResult(m *Message) (result string, err error) {
 
 // abilities are the capabilities of the server and, as a further member or "", its instructions, as the answer to call
 // has them. Without a call they are guessed from what clients asked of the server.
-func (p *Player) abilities(call *tapeCall) (capabilities, instructions string, err error) {
+func (p *Player) abilities(call *playCall) (capabilities, instructions string, err error) {
 	if call == nil {
 		var list []string
 		for _, a := range [...][2]string{{"tools/", "tools"}, {"prompts/", "prompts"}, {"resources/", "resources"},

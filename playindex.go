@@ -13,11 +13,11 @@ import (
 	"strings"
 )
 
-// A tapeIndex says where on a tape the calls are and what belongs to them; the messages stay in the file. It is not
+// A playIndex says where on a tape the calls are and what belongs to them; the messages stay in the file. It is not
 // changed once it is finished.
-type tapeIndex struct {
-	lines []tapeLine // the first stands for none
-	calls []tapeCall // until finish in the order of the tape, then of the sessions; those answered by rule last
+type playIndex struct {
+	lines []playLine // the first stands for none
+	calls []playCall // until finish in the order of the tape, then of the sessions; those answered by rule last
 	plain int        // how many of calls are not answered by rule
 
 	raw, exact, loose []int32 // calls in the order of that key
@@ -35,8 +35,8 @@ type tapeIndex struct {
 	ignore []Pointer
 }
 
-// A tapeLine is a message of the server, or the answer of the client that the server waited for.
-type tapeLine struct {
+// A playLine is a message of the server, or the answer of the client that the server waited for.
+type playLine struct {
 	offset, t    int64 // t in microseconds
 	seq, re      int64
 	size         int32
@@ -46,8 +46,8 @@ type tapeLine struct {
 	reply        bool  // of the client
 }
 
-// A tapeCall is a call of a client and what belongs to it.
-type tapeCall struct {
+// A playCall is a call of a client and what belongs to it.
+type playCall struct {
 	seq, session     int64
 	raw, key, loose  uint64
 	method, selector uint64
@@ -58,7 +58,8 @@ type tapeCall struct {
 	rule             bool  // such calls are answered by rule
 	failed           bool  // response is an error
 	cancelled        bool  // by the client
-	gone             bool  // it never reached the server
+	gone             bool  // it is not played: it never reached the server, or the front refuses it
+	instead          int32 // the call that a rule made of it, counted from 1; 0 for none
 }
 
 // An indexSession is what the index knows of a session while it is made.
@@ -67,15 +68,15 @@ type indexSession struct {
 	early, last int32 // what came before any call
 }
 
-func newTapeIndex(ignore []Pointer) *tapeIndex {
-	return &tapeIndex{
-		lines: make([]tapeLine, 1), ignore: ignore, seed: maphash.MakeSeed(),
+func newPlayIndex(ignore []Pointer) *playIndex {
+	return &playIndex{
+		lines: make([]playLine, 1), ignore: ignore, seed: maphash.MakeSeed(),
 		methods: map[string]bool{}, revisions: map[string]bool{}, sessions: map[int64]*indexSession{}, odd: map[int64]string{},
 	}
 }
 
 // read takes in all of t.
-func (x *tapeIndex) read(t *TapeReader) error {
+func (x *playIndex) read(t *TapeReader) error {
 	for {
 		e, err := t.Next()
 		if err == io.EOF {
@@ -90,16 +91,19 @@ func (x *tapeIndex) read(t *TapeReader) error {
 }
 
 // call finds a call by its seq, nil if there is none that the server got.
-func (x *tapeIndex) call(seq int64) *tapeCall {
-	i, ok := slices.BinarySearchFunc(x.calls, seq, func(c tapeCall, seq int64) int { return cmp.Compare(c.seq, seq) })
+func (x *playIndex) call(seq int64) *playCall {
+	i, ok := slices.BinarySearchFunc(x.calls, seq, func(c playCall, seq int64) int { return cmp.Compare(c.seq, seq) })
 	if !ok || seq == 0 {
 		return nil
+	}
+	if instead := x.calls[i].instead; instead != 0 {
+		i = int(instead - 1)
 	}
 	return &x.calls[i]
 }
 
 // add takes in one line. What the proxy made itself is no part of the server.
-func (x *tapeIndex) add(e *Entry) {
+func (x *playIndex) add(e *Entry) {
 	if e.Kind == lineRaw && e.Status != 0 {
 		if c := x.call(e.X); c != nil && e.Dir == dirToClient {
 			c.status = int16(e.Status)
@@ -144,7 +148,7 @@ func (x *tapeIndex) add(e *Entry) {
 }
 
 // link appends e to the list from first to last and returns its index.
-func (x *tapeIndex) link(first, last *int32, e *Entry) int32 {
+func (x *playIndex) link(first, last *int32, e *Entry) int32 {
 	i := x.line(e)
 	if *last == 0 {
 		*first = i
@@ -155,8 +159,8 @@ func (x *tapeIndex) link(first, last *int32, e *Entry) int32 {
 	return i
 }
 
-func (x *tapeIndex) line(e *Entry) int32 {
-	l := tapeLine{offset: e.Offset, size: int32(e.Size), t: e.T.Microseconds(), seq: e.Seq, re: e.Re, whole: !e.MsgLast}
+func (x *playIndex) line(e *Entry) int32 {
+	l := playLine{offset: e.Offset, size: int32(e.Size), t: e.T.Microseconds(), seq: e.Seq, re: e.Re, whole: !e.MsgLast}
 	if e.MsgLast {
 		l.offset, l.size = e.Offset+int64(e.Size-len(e.Msg)-len("}\n")), int32(len(e.Msg))
 	}
@@ -164,11 +168,11 @@ func (x *tapeIndex) line(e *Entry) int32 {
 	return int32(len(x.lines) - 1)
 }
 
-func (x *tapeIndex) addCall(s *indexSession, e *Entry, m *Message) {
+func (x *playIndex) addCall(s *indexSession, e *Entry, m *Message) {
 	if c := x.call(e.Was); c != nil {
-		c.gone = true // it went as this one
+		c.gone, c.instead = true, int32(len(x.calls)+1)
 	}
-	c := tapeCall{
+	c := playCall{
 		seq: e.Seq, session: e.Session, line: x.line(e), rule: answeredByRule(m.Method),
 		method: x.hash(m.Method), selector: x.hash(m.Method, selectorOf(m)),
 	}
@@ -186,7 +190,7 @@ func (x *tapeIndex) addCall(s *indexSession, e *Entry, m *Message) {
 	x.calls = append(x.calls, c)
 }
 
-func (x *tapeIndex) addResponse(s *indexSession, e *Entry, m *Message) {
+func (x *playIndex) addResponse(s *indexSession, e *Entry, m *Message) {
 	c := x.call(e.Re)
 	if c == nil || c.response != 0 {
 		x.skipped++
@@ -212,10 +216,10 @@ func (x *tapeIndex) addResponse(s *indexSession, e *Entry, m *Message) {
 }
 
 // finish sorts what was added.
-func (x *tapeIndex) finish() {
+func (x *playIndex) finish() {
 	x.sessions, x.odd = nil, nil
-	x.calls = slices.DeleteFunc(x.calls, func(c tapeCall) bool { return c.gone })
-	slices.SortStableFunc(x.calls, func(a, b tapeCall) int {
+	x.calls = slices.DeleteFunc(x.calls, func(c playCall) bool { return c.gone })
+	slices.SortStableFunc(x.calls, func(a, b playCall) int {
 		if a.rule != b.rule {
 			return btoi(a.rule) - btoi(b.rule)
 		}
@@ -234,27 +238,27 @@ func (x *tapeIndex) finish() {
 }
 
 // equal returns the calls with this key, and those that are also loosely equal, in recorded order, session by session.
-func (x *tapeIndex) equal(key, loose uint64) (exact, wide []int32) {
-	from, to := x.span(x.exact, func(c *tapeCall) int { return cmp.Compare(c.key, key) })
+func (x *playIndex) equal(key, loose uint64) (exact, wide []int32) {
+	from, to := x.span(x.exact, func(c *playCall) int { return cmp.Compare(c.key, key) })
 	exact = x.exact[from:to]
-	from, to = x.span(x.loose, func(c *tapeCall) int { return cmp.Compare(c.loose, loose) })
+	from, to = x.span(x.loose, func(c *playCall) int { return cmp.Compare(c.loose, loose) })
 	return exact, x.loose[from:to]
 }
 
 // of returns those calls of group, which is of one key, that belong to session.
-func (x *tapeIndex) of(group []int32, session int64) []int32 {
-	from, to := x.span(group, func(c *tapeCall) int { return cmp.Compare(c.session, session) })
+func (x *playIndex) of(group []int32, session int64) []int32 {
+	from, to := x.span(group, func(c *playCall) int { return cmp.Compare(c.session, session) })
 	return group[from:to]
 }
 
-func (x *tapeIndex) span(list []int32, compare func(c *tapeCall) int) (from, to int) {
+func (x *playIndex) span(list []int32, compare func(c *playCall) int) (from, to int) {
 	from = sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) >= 0 })
 	to = from + sort.Search(len(list)-from, func(i int) bool { return compare(&x.calls[list[from+i]]) > 0 })
 	return from, to
 }
 
 // sessionsOf returns the sessions in which there is a call of group, which is of one key.
-func (x *tapeIndex) sessionsOf(group []int32) (list []int64) {
+func (x *playIndex) sessionsOf(group []int32) (list []int64) {
 	for i := 0; i < len(group); {
 		s := x.calls[group[i]].session
 		list = append(list, s)
@@ -264,7 +268,7 @@ func (x *tapeIndex) sessionsOf(group []int32) (list []int64) {
 }
 
 // begin returns where in calls those of session begin that are not answered by rule, and how many there are.
-func (x *tapeIndex) begin(session int64) (from, n int) {
+func (x *playIndex) begin(session int64) (from, n int) {
 	plain := x.calls[:x.plain]
 	from = sort.Search(len(plain), func(i int) bool { return plain[i].session >= session })
 	return from, sort.Search(len(plain)-from, func(i int) bool { return plain[from+i].session > session })
@@ -273,9 +277,9 @@ func (x *tapeIndex) begin(session int64) (from, n int) {
 // keys returns the key by which a call is found, and the one that leaves out what may be ignored. Neither has the id or
 // what the protocol has in _meta: the progress token, revision, client and capabilities, and the trace. What else is in
 // _meta is part of the first alone, as some clients number their calls there.
-func (x *tapeIndex) keys(m *Message) (key, loose uint64) {
+func (x *playIndex) keys(m *Message) (key, loose uint64) {
 	raw := x.rawKey(m)
-	if from, to := x.span(x.raw, func(c *tapeCall) int { return cmp.Compare(c.raw, raw) }); from < to {
+	if from, to := x.span(x.raw, func(c *playCall) int { return cmp.Compare(c.raw, raw) }); from < to {
 		c := &x.calls[x.raw[from]]
 		return c.key, c.loose
 	}
@@ -283,7 +287,7 @@ func (x *tapeIndex) keys(m *Message) (key, loose uint64) {
 }
 
 // rawKey is the same only for calls that keys are the same of: it saves working them out for params in the recorded form.
-func (x *tapeIndex) rawKey(m *Message) uint64 {
+func (x *playIndex) rawKey(m *Message) uint64 {
 	var h maphash.Hash
 	h.SetSeed(x.seed)
 	h.WriteString(m.Method)
@@ -308,7 +312,7 @@ func (x *tapeIndex) rawKey(m *Message) uint64 {
 }
 
 // work works out the keys of a call.
-func (x *tapeIndex) work(m *Message) (key, loose uint64) {
+func (x *playIndex) work(m *Message) (key, loose uint64) {
 	params := matchedParams(m.Params)
 	text := encodeJSON(params)
 	key = x.hash("exact", m.Method, text)
@@ -321,7 +325,7 @@ func (x *tapeIndex) work(m *Message) (key, loose uint64) {
 }
 
 // hash is of texts, none of which runs into the next.
-func (x *tapeIndex) hash(texts ...string) uint64 {
+func (x *playIndex) hash(texts ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(x.seed)
 	for _, text := range texts {
