@@ -127,3 +127,24 @@ func BenchmarkDemoHTTP(b *testing.B) {
 	call := replayCall(`7`, "echo", `{"text":"`+strings.Repeat("0123456789", 10)+`"}`)
 	benchOverHTTP(b, newCommandDialer(startDemo, 1<<20, slog.New(slog.DiscardHandler)), call)
 }
+
+// benchPipelined sends all calls without waiting for answers.
+func benchPipelined(b *testing.B, d closingDialer) {
+	p := NewProxy(d, Bounds{Sessions: 1, Calls: 1 << 30}, slog.New(slog.DiscardHandler))
+	b.ReportAllocs()
+	b.ResetTimer()
+	in := io.MultiReader(strings.NewReader(frontInitialize(`0`, "2025-06-18")+"\n"), &benchInput{left: b.N})
+	if err := serveStdio(b.Context(), p, in, benchOutput{io.Discard}, 1<<20, 0); err != nil {
+		b.Fatal(err)
+	}
+	d.Close()
+}
+
+func BenchmarkReplayPipelined(b *testing.B) {
+	p, _ := benchReplay(b, 70)
+	benchPipelined(b, p)
+}
+
+func BenchmarkDemoPipelined(b *testing.B) {
+	benchPipelined(b, newCommandDialer(startDemo, 1<<20, slog.New(slog.DiscardHandler)))
+}
