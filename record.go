@@ -88,7 +88,7 @@ func (r *Recorder) Intercept(_ context.Context, s *Session, m *Message) (*Messag
 		err = r.message(s, m)
 	}
 	if err != nil && m.Dir == ToServer {
-		return nil, errNotRecorded(err)
+		return nil, err
 	}
 	return m, nil
 }
@@ -143,7 +143,8 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	if own != nil {
 		own.seq, own.x = e.Seq, e.X
 	}
-	return r.added(m.Dir == ToClient || m.More)
+	// A Conn on stdio flushes before it writes.
+	return r.added(m.Dir == ToClient || r.Header.Server != "http")
 }
 
 // text is the message as it stands on a tape.

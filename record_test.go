@@ -204,6 +204,7 @@ func TestRecordStopsWhenTheTapeFails(t *testing.T) {
 		defer x.p.Close()
 		sink := &recordSink{}
 		r := newRecorder(sink, slog.New(slog.DiscardHandler))
+		r.Header.Server = "http"
 		var failed []error
 		r.Fail = func(err error) { failed = append(failed, err) }
 		if err := recordCall(t, r, x.s, 1); err != nil {
@@ -233,6 +234,7 @@ func TestRecordSaysWhatItMissed(t *testing.T) {
 		defer x.p.Close()
 		sink := &recordSink{}
 		r := newRecorder(sink, slog.New(slog.DiscardHandler))
+		r.Header.Server = "http"
 		r.Pass = true
 		for id := 1; id <= 4; id++ {
 			if id == 2 {

@@ -35,11 +35,17 @@ type tapeSink interface {
 // Flush writes the lines of the messages that were said to be followed by more. A Conn that kept those
 // back calls it before it writes them. It returns when all lines that were there are written.
 func (r *Recorder) Flush() error {
-	if err := r.acquire(); err != nil {
-		return r.fail(err)
+	err := r.acquire()
+	if err == nil {
+		err = r.flush()
+		<-r.lock
+	} else {
+		err = r.fail(err)
 	}
-	defer func() { <-r.lock }()
-	return r.flush()
+	if err != nil {
+		return errNotRecorded(err)
+	}
+	return nil
 }
 
 // Sent is called when messages were passed on to a client. Their lines go with those of the next message to the
