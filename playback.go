@@ -270,11 +270,7 @@ func (b *playback) compareAnswer(line int32) {
 		p.o.Log.Error("answer not compared", "error", err)
 		return
 	}
-	answer := b.asks[i].answer
-	text := answer.Raw
-	if p.o.Redact != nil {
-		text = p.o.Redact(text)
-	}
+	text := p.redact.Message(b.asks[i].answer.Raw)
 	comparer := Comparer{Ignore: p.index.ignore}
 	var differs []Difference
 	for _, key := range [...]string{"result", "error"} {

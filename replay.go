@@ -21,25 +21,19 @@ import (
 //go:embed demo.jsonl
 var demoTape string
 
-const (
-	missError  = "error"
-	missPass   = "pass"
-	missRecord = "record"
-)
-
 // PlayerOptions say how a tape is played. A string that is "" stands for the first of its values.
 type PlayerOptions struct {
 	Order       string    // any, strict: the calls of a session come as recorded
 	Ignore      []Pointer // what need not be as recorded: in params, or in a message if it begins with params or result
 	OnExhausted string    // error, last, cycle: what a call gets that was made more often than recorded
-	OnMiss      string    // error; pass, record: a call that is not on the tape goes to Server
-	Server      Dialer    // nil if OnMiss is error; whoever made it closes it
+	// Server gets the calls that are not on the tape; with nil they are refused. Whoever made it closes it.
+	Server Dialer
 	// Record sees what is exchanged with Server, and the handshake, which is all that is to be recorded. It may be nil.
 	Record     Interceptor
 	Speed      float64 // 0 waits for nothing, 1 is as recorded
 	FailUnused bool
-	Redact     func(text string) string // as the tape was redacted; nil changes nothing
-	Max        int                      // bytes of a message
+	RedactKey  []byte // for a tape that was redacted with a key of the user's; nil if there is none
+	Max        int    // bytes of a line of the tape
 	Log        *slog.Logger
 }
 
@@ -50,6 +44,7 @@ type Player struct {
 	o      PlayerOptions
 	tape   io.ReaderAt
 	name   string
+	redact *Redactor // as the tape was redacted
 	params paramTable
 	lone   *liveSession // the calls without session
 	asked  atomic.Int64 // requests to clients
@@ -66,9 +61,13 @@ type Player struct {
 // OpenPlayer reads the tape once, which errors call name, and notes where its messages are; they are read again when they
 // are played. The Player owns tape and closes it if it is an io.Closer. The error is a *[TapeError] or that of tape.
 func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error) {
-	r, err := NewTapeReader(io.NewSectionReader(tape, 0, math.MaxInt64), name, 2*o.Max+lineBuffer)
+	r, err := NewTapeReader(io.NewSectionReader(tape, 0, math.MaxInt64), name, o.Max)
 	if err != nil {
 		return nil, err
+	}
+	redact, err := newTapeRedactor(&r.Header, o.RedactKey)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	o.Ignore = slices.Clone(o.Ignore)
 	for i, at := range o.Ignore {
@@ -86,7 +85,7 @@ func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error)
 	if x.skipped > 0 {
 		o.Log.Warn("messages on the tape are not played: they are no messages, or answer no call", "tape", name, "count", x.skipped)
 	}
-	p := &Player{matcher: newMatcher(x, o), o: o, tape: tape, name: name}
+	p := &Player{matcher: newMatcher(x, o), o: o, tape: tape, name: name, redact: redact}
 	p.lone = &liveSession{shared: true, at: map[uint64]int{}}
 	return p, p.handshakes()
 }
@@ -227,11 +226,9 @@ func (c *playerConn) call(ctx context.Context, m *Message) error {
 			Data: `"supported":["` + statelessRevision + `"],"requested":` + quote(m.Revision)}
 	}
 	matched := m
-	if p.o.Redact != nil {
-		if text := p.o.Redact(m.Raw); text != m.Raw {
-			if again, err := Parse(text); err == nil {
-				matched = again
-			}
+	if text := p.redact.Message(m.Raw); text != m.Raw {
+		if again, err := Parse(text); err == nil {
+			matched = again
 		}
 	}
 	if answeredByRule(m.Method) {

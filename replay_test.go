@@ -469,15 +469,19 @@ func TestReplayRedacted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := NewRedactor([]RedactRule{rule}, []byte("0123456789abcdef"))
+	key := []byte("0123456789abcdef")
+	r := NewRedactor([]RedactRule{rule}, key)
 	k := &tapeScript{session: 1}
 	k.exchange(r.Message(replayCall(`1`, "login", `{"pin":1234}`)), replayAnswer(`1`, "1234"))
 	k.exchange(r.Message(replayCall(`1`, "login", `{"pin":9999}`)), replayAnswer(`1`, "9999"))
-	tape := k.tape()
+	tape := strings.Replace(k.tape(), `"redact":[]`, `"redact":["default","key=pin"]`, 1)
 	if strings.Contains(tape, `"pin":1234`) {
 		t.Fatal("got a secret on the tape")
 	}
-	replaying(t, tape, PlayerOptions{Redact: r.Message}, func(g *replayRig) {
+	if _, err := OpenPlayer(strings.NewReader(tape), "t.jsonl", PlayerOptions{Max: 1 << 20}); err == nil || !strings.Contains(err.Error(), "-redact-key") {
+		t.Errorf("got error %v, want one that names -redact-key", err)
+	}
+	replaying(t, tape, PlayerOptions{RedactKey: key}, func(g *replayRig) {
 		c := g.open(false)
 		c.asks(replayCall(`1`, "login", `{"pin":9999}`), replayAnswer(`1`, "9999"))
 		c.asks(replayCall(`2`, "login", `{"pin":1234}`), replayAnswer(`2`, "1234"))

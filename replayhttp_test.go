@@ -182,7 +182,7 @@ func TestReplayPass(t *testing.T) {
 		k.handshake("c")
 		k.tools("echo", `{"text":"on tape"}`, "tape")
 		var recorded []string
-		o := PlayerOptions{OnMiss: missRecord, Record: func(_ context.Context, s *Session, m *Message) (*Message, error) {
+		o := PlayerOptions{Record: func(_ context.Context, s *Session, m *Message) (*Message, error) {
 			text := m.Method + m.Name
 			if m.Kind == Response {
 				text = "answer to " + m.Answers.Message.Method
@@ -243,7 +243,7 @@ func TestReplayPassOverHTTP(t *testing.T) {
 	}
 	inFrontOf(t, server, nil, func(g *frontRig) {
 		dialer := g.front.Proxy.dialer
-		p, err := OpenPlayer(strings.NewReader(k.tape()), "t.jsonl", PlayerOptions{OnMiss: missPass, Server: dialer, Max: 1 << 20, Log: g.front.Log})
+		p, err := OpenPlayer(strings.NewReader(k.tape()), "t.jsonl", PlayerOptions{Server: dialer, Max: 1 << 20, Log: g.front.Log})
 		if err != nil {
 			t.Fatal(err)
 		}
