@@ -5,6 +5,7 @@ package main
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,7 +150,7 @@ func (b *playback) dueBy(t int64) bool {
 	if b.timer != nil {
 		return false
 	}
-	wait := time.Duration(float64(max(t-b.t, 0)*1000) / speed)
+	wait := time.Duration(min(float64(max(t-b.t, 0)*1000)/speed, math.MaxInt64/2))
 	if left := time.Until(b.due.Add(wait)); left > 0 {
 		b.conn.timers.Add(1)
 		b.timer = time.AfterFunc(left, func() { // Close stops it, or waits for it
@@ -337,6 +338,7 @@ func (b *playback) say(raw string) {
 
 // unanswered is the answer to a call that has none on the tape.
 func (b *playback) unanswered() *Error {
+	b.conn.p.count(func(r *replayReport) { r.unanswered++ })
 	cause := errors.New("seq " + strconv.FormatInt(b.call.seq, 10) + " of the tape has no response")
 	if b.call.status != 0 {
 		return &Error{Code: int(b.call.status), Text: "server answered " + strconv.Itoa(int(b.call.status)), Cause: cause}

@@ -513,6 +513,7 @@ func TestReplayLocal(t *testing.T) {
 		c.asks(replayCall(`1`, "c", `{}`), `{"jsonrpc":"2.0","id":1,"error":{"code":403,"message":"server answered 403"…`)
 		c.asks(replayCall(`1`, "d", `{"v":2}`), replayAnswer(`1`, "as it was"))
 		c.asks(replayCall(`1`, "d", `{"v":1}`), replayMiss(`1`, "no such call"))
+		g.reports(false, "4 calls played, 1 unmatched, 0 loosened, 0 of 4 recorded calls unused, 2 played had no answer on the tape")
 	})
 }
 

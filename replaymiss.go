@@ -197,8 +197,8 @@ func (c *playerConn) recordedRule(ctx context.Context, b *playback) error {
 
 // A replayReport counts what became of a run.
 type replayReport struct {
-	played, passed      int
-	unmatched, loosened reportList
+	played, passed, unanswered int
+	unmatched, loosened        reportList
 }
 
 // reportShown is how many things of one kind a report names.
@@ -256,6 +256,9 @@ func (p *Player) Report() (text string, ok bool) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "replay: %d calls played, %d unmatched, %d loosened, %d of %d recorded calls unused", r.played, r.unmatched.count,
 		r.loosened.count, unused.count, p.index.plain)
+	if r.unanswered > 0 {
+		fmt.Fprintf(&b, ", %d played had no answer on the tape", r.unanswered)
+	}
 	if r.passed > 0 {
 		fmt.Fprintf(&b, ", %d passed to the server", r.passed)
 	}
