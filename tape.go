@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -89,8 +90,10 @@ type Entry struct {
 	Sum     string // end: SHA-256 of all before it
 	Counts  string // end: JSON text
 
-	Offset int64 // of the line in its file; set by a TapeReader, as is Size
+	Offset int64 // of the line in its file; set by a TapeReader, as are Size and MsgLast
 	Size   int   // of the line with its line end
+	// MsgLast says that Msg is what the line ends with, but for a bracket and the line end.
+	MsgLast bool
 }
 
 // dirNames are the words for a [Direction].
@@ -262,7 +265,7 @@ func (t *TapeReader) Next() (*Entry, error) {
 		if err != nil {
 			return nil, t.fault("%v", err)
 		}
-		e.Offset, e.Size = t.offset, len(line)
+		e.Offset, e.Size, e.MsgLast = t.offset, len(line), e.Msg != "" && bytes.HasSuffix(line[:len(line)-len("}\n")], []byte(e.Msg))
 		t.offset += int64(len(line))
 		jumps := e.Kind == lineBlind || t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != "")
 		if e.Seq != t.seq+1 && !(jumps && e.Seq > t.seq) {
