@@ -26,6 +26,7 @@ import (
 // are set before the first message. It may be used concurrently.
 type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
+	HTTP   bool       // the server is spoken to over HTTP
 	Redact *Redactor  // nil changes nothing
 	Log    *slog.Logger
 	Pass   bool
@@ -134,7 +135,7 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	if m.Dir == ToClient && m.Kind == Response && r.rates != nil {
 		r.judge(m)
 	}
-	if m.Dir == ToClient || r.Header.Server != "http" { // a Conn on stdio flushes before it writes
+	if m.Dir == ToClient || !r.HTTP { // a Conn on stdio flushes before it writes
 		return nil
 	}
 	return r.Flush()
@@ -192,7 +193,7 @@ func (r *Recorder) travelled(e *Entry, m *Message) {
 	}
 	switch {
 	case m.Local:
-	case r.Header.Server != "http":
+	case !r.HTTP:
 		e.Via = viaStdio
 	case m.Dir == ToServer:
 		e.Via = viaPost

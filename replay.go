@@ -91,10 +91,11 @@ func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error)
 }
 
 // Close gives up the tape. All sessions must have ended.
-func (p *Player) Close() {
+func (p *Player) Close() error {
 	if c, ok := p.tape.(io.Closer); ok {
-		c.Close()
+		return c.Close()
 	}
+	return nil
 }
 
 // message reads the message at an index of lines.
