@@ -209,9 +209,7 @@ func (r *Recorder) travelled(e *Entry, m *Message) {
 		}
 		e.Headers = tapeHeaders(m.Reply.Header, "", "Www-Authenticate", "Retry-After", "Allow")
 	}
-	if e.Headers != "" {
-		e.Headers = r.Redact.Message(e.Headers)
-	}
+	e.Headers = r.Redact.Message(e.Headers)
 }
 
 // tapeHeaders adds the first value of each of names that h has to object, JSON text or "" for an empty one.

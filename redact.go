@@ -248,10 +248,10 @@ func (r *Redactor) suspect(text string) bool {
 }
 
 // Message replaces the secrets in the JSON text of a message, a batch, or any other object or array, which must be valid.
-// It returns text itself if there are none; all but secrets stays as it is, byte for byte. The jsonrpc, method and id of a
+// It returns text itself if there are none, or if it is ""; all but secrets stays as it is, byte for byte. The jsonrpc, method and id of a
 // message are replaced by a pointer only. JSON within strings is looked at too, by all rules but pointers.
 func (r *Redactor) Message(text string) string {
-	if r == nil || len(r.rules) == 0 || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
+	if r == nil || text == "" || len(r.rules) == 0 || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
 		return text
 	}
 	var room [16]redactPointer

@@ -53,7 +53,7 @@ func TestRedactTape(t *testing.T) {
 		{`pin 12 \u00e9`, `pin ⟦match "12"⟧ é`}, {`pin 12 é`, `pin ⟦match "12"⟧ é`},
 		{base64.StdEncoding.EncodeToString([]byte("pin 12")), base64.StdEncoding.EncodeToString([]byte(fillIn(`pin ⟦match "12"⟧`)))},
 		{`"text":"12"`, `"text":"⟦match "12"⟧"`},
-		{`"secret":"s","note":{"pwd":[1.0]}`, `"secret":"⟦secret "s"⟧","note":{"pwd":["⟦pwd 1⟧"]}`},
+		{`,"secret":"s","note":{"pwd":[1.0]}`, ""},
 	} {
 		want = strings.Replace(want, c[0], fillIn(c[1]), 1)
 	}
