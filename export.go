@@ -11,7 +11,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,25 +26,14 @@ const (
 //go:embed export.html
 var exportPage string
 
-// ExportOptions say what of a tape is exported.
-type ExportOptions struct {
-	Session int64 // nothing but this session; 0 is everything
-	Max     int   // bytes that a line of the tape may have
-}
-
-// exportHTML writes a page to out that shows the tape in, called name. The page fetches nothing, and what is on the
-// tape is no more than text to it. Memory is that of a line and a block. After an error out holds a part of the page.
-func exportHTML(in io.Reader, name string, out io.Writer, o ExportOptions) error {
-	t, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(out, lineBuffer)
+// exportHTML writes a page that shows a tape. The page fetches nothing, and what is on the tape is no more than text to
+// it.
+func exportHTML(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	w.WriteString(sealedPage())
 	header := t.Header
 	header.Key = "" // with it, what was redacted could be guessed
 	b := exportBlocks{w: w}
-	if err := b.write(map[string]any{"name": filepath.Base(name), "header": header}); err != nil {
+	if err := b.write(map[string]any{"name": filepath.Base(t.name), "header": header}); err != nil {
 		return err
 	}
 	if err := o.each(t, b.add); err != nil {
@@ -56,28 +44,19 @@ func exportHTML(in io.Reader, name string, out io.Writer, o ExportOptions) error
 	}
 	warnings := []string{}
 	for _, text := range t.Warnings() {
-		warnings = append(warnings, strings.TrimPrefix(text, name+": "))
+		warnings = append(warnings, strings.TrimPrefix(text, t.name+": "))
 	}
-	if err := b.write(map[string]any{"warnings": warnings}); err != nil {
-		return err
-	}
-	return w.Flush()
+	return b.write(map[string]any{"warnings": warnings})
 }
 
 // each hands the lines of t that are to be exported to f, up to its first error. The end is not among them.
-func (o ExportOptions) each(t *TapeReader, f func(*Entry) error) error {
-	for {
-		e, err := t.Next()
-		if err == io.EOF {
+func (o TapeToolOptions) each(t *TapeReader, f func(*Entry) error) error {
+	return t.Each(func(e *Entry) error {
+		if e.Kind == lineEnd || o.Session != 0 && e.Session != o.Session {
 			return nil
 		}
-		if err == nil && e.Kind != lineEnd && (o.Session == 0 || e.Session == o.Session) {
-			err = f(e)
-		}
-		if err != nil {
-			return err
-		}
-	}
+		return f(e)
+	})
 }
 
 // sealedPage is the page, which allows itself any script, with its own as the only one allowed.

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,16 +25,11 @@ const (
 
 type harObject = map[string]any
 
-// exportHAR writes the tape in, called name, to out as an HTTP Archive 1.2. Every call with what came back is an entry,
+// exportHAR writes a tape as an HTTP Archive 1.2. Every call with what came back is an entry,
 // and so is each other message; a conversation over stdio looks as if it had been one over HTTP. Entries are in the
-// order in which they were complete. Memory does not depend on the length of the tape. After an error out holds a part
-// of the archive.
-func exportHAR(in io.Reader, name string, out io.Writer, o ExportOptions) error {
-	t, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
-	h := harWriter{w: bufio.NewWriterSize(out, lineBuffer), created: t.Header.Created}
+// order in which they were complete.
+func exportHAR(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
+	h := harWriter{w: w, created: t.Header.Created}
 	fmt.Fprintf(h.w, `{"log":{"version":"1.2","creator":{"name":"mcpproxy","version":%s},"entries":[`, quote(version))
 	if err := o.each(t, h.add); err != nil {
 		return err
@@ -45,8 +39,8 @@ func exportHAR(in io.Reader, name string, out io.Writer, o ExportOptions) error 
 			return err
 		}
 	}
-	fmt.Fprintf(h.w, "\n],\"comment\":%s}}\n", quote(strings.Join(t.Warnings(), "; ")))
-	return h.w.Flush()
+	_, err := fmt.Fprintf(w, "\n],\"comment\":%s}}\n", quote(strings.Join(t.Warnings(), "; ")))
+	return err
 }
 
 // A harWriter makes entries of the lines of a tape.

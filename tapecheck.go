@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -78,24 +77,17 @@ type tapeChecker struct {
 	crowded  bool  // more sessions than can be followed
 }
 
-// checkTape prints what is wrong with the tape in, one line each, and a summary unless o.JSON: with the tape as a file
+// checkTape prints what is wrong with a tape, one line each, and a summary unless o.JSON: with the tape as a file
 // (checksum, end), with its messages as JSON-RPC, and with what client and server did as MCP. An error is what the
-// protocol forbids or the format excludes, a warning what has an innocent explanation. Its memory has a bound. The
-// error is a *[TapeError], or one of in or out; findings up to there are printed.
-func checkTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) (TapeVerdict, error) {
-	tape, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return TapeVerdict{}, err
-	}
-	c := &tapeChecker{name: name, json: o.JSON, out: bufio.NewWriter(out), tape: tape, book: newCallBook(),
+// protocol forbids or the format excludes, a warning what has an innocent explanation.
+func checkTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) (TapeVerdict, error) {
+	c := &tapeChecker{name: tape.name, json: o.JSON, out: w, tape: tape, book: newCallBook(),
 		sessions: map[int64]*checkedSession{0: {stage: stageReady, calls: map[int64]*tapeCall{}}},
 		ids:      map[checkKey]*tapeCall{}, tokens: map[checkKey]*tapeCall{},
 		gaps: tape.Header.Ring != "" || tape.Header.Continues != ""}
-	if err = tape.Each(c.line); err == nil {
+	err := tape.Each(c.line)
+	if err == nil {
 		c.end()
-	}
-	if failed := c.out.Flush(); err == nil {
-		err = failed
 	}
 	return c.verdict, err
 }

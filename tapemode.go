@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bufio"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -48,15 +49,17 @@ func runTape(c *Config, std stdio) (err error) {
 	o := TapeToolOptions{JSON: c.JSON, Session: int64(c.Session), Method: c.Method, Exchange: int64(c.Exchange), Max: longestLine(c)}
 	switch c.Args[0] {
 	case "show":
-		return showTape(in, name, out, o)
+		return tapeTool(showTape).run(in, name, out, o)
 	case "stat":
-		return statTape(in, name, out, o)
+		return tapeTool(statTape).run(in, name, out, o)
 	case "check":
-		verdict, err := checkTape(in, name, out, o)
-		if err == nil && verdict.Errors > 0 {
-			err = errFound
-		}
-		return err
+		return tapeTool(func(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
+			verdict, err := checkTape(t, w, o)
+			if err == nil && verdict.Errors > 0 {
+				err = errFound
+			}
+			return err
+		}).run(in, name, out, o)
 	case "trim":
 		return trimTape(in, name, out, o)
 	case "diff":
@@ -66,11 +69,10 @@ func runTape(c *Config, std stdio) (err error) {
 		}
 		return err
 	case "export":
-		export := exportHAR
 		if c.HTML {
-			export = exportHTML
+			return tapeTool(exportHTML).run(in, name, out, o)
 		}
-		return export(in, name, out, ExportOptions{Session: o.Session, Max: o.Max})
+		return tapeTool(exportHAR).run(in, name, out, o)
 	}
 	return scrubTape(c, in, out, std.err)
 }

@@ -18,21 +18,16 @@ const (
 	showWidth   = 160 // of a line
 )
 
-// showTape prints the tape in, one line a message, or the tape's own lines with o.JSON. What peers wrote is printed so
-// that a terminal takes it as text. The error is a *[TapeError], or one of in or out.
-func showTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error {
-	tape, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
+// showTape prints a tape, one line a message, or the tape's own lines with o.JSON. What peers wrote is printed so that a
+// terminal takes it as text.
+func showTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	tape.All = true
-	w := bufio.NewWriterSize(out, lineBuffer)
 	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
 	if !o.JSON {
-		fmt.Fprintln(w, shownHeader(name, &tape.Header))
+		fmt.Fprintln(w, shownHeader(tape.name, &tape.Header))
 		fmt.Fprintf(w, showColumns+" %s\n", "seq", "seconds", "ses", "", "kind", "method and name", "id", "took", "size", "via", "content")
 	}
-	err = tape.Each(func(e *Entry) error {
+	err := tape.Each(func(e *Entry) error {
 		m := tapeMessage(e)
 		call, answered, ok := filter.pick(e, m)
 		switch {
@@ -46,14 +41,15 @@ func showTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
 		return err
 	})
 	if err == nil && !o.JSON {
-		for _, warning := range tape.Warnings() {
-			fmt.Fprintln(w, printable(warning, showWidth))
-		}
-	}
-	if failed := w.Flush(); err == nil {
-		err = failed
+		printWarnings(w, tape.Warnings())
 	}
 	return err
+}
+
+func printWarnings(w io.Writer, warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintln(w, printable(warning, showWidth))
+	}
 }
 
 func shownHeader(name string, h *TapeHeader) string {

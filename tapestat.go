@@ -69,17 +69,12 @@ type statRow struct {
 	called bool // not only notifications
 }
 
-// statTape prints how many calls of which methods and tools are on the tape in, what became of them and how long they
-// took. Its memory has a bound. The error is a *[TapeError], or one of in or out.
-func statTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error {
-	tape, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
-	s := &TapeStat{Tape: name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rows: []*statRow{}}
+// statTape prints how many calls of which methods and tools are on a tape, what became of them and how long they took.
+func statTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
+	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rows: []*statRow{}}
 	rows := map[statKey]*statRow{}
 	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
-	if err = tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
+	if err := tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
 		return err
 	}
 	s.Eras, s.Warnings, s.Partial = tape.Eras, tape.Warnings(), filter.book.full
@@ -90,13 +85,11 @@ func statTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
 	slices.SortFunc(s.Rows, func(a, b *statRow) int {
 		return cmp.Or(-cmp.Compare(a.Dir, b.Dir), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Tool, b.Tool))
 	})
-	w := bufio.NewWriter(out)
 	if o.JSON {
-		json.NewEncoder(w).Encode(s)
-	} else {
-		s.print(w)
+		return json.NewEncoder(w).Encode(s)
 	}
-	return w.Flush()
+	s.print(w)
+	return nil
 }
 
 // add counts the line e.
@@ -259,9 +252,7 @@ func (s *TapeStat) print(w io.Writer) {
 	if s.Partial {
 		fmt.Fprintf(w, "more than %d calls were in flight at once: some count as open that were answered\n", maxFollowed)
 	}
-	for _, warning := range s.Warnings {
-		fmt.Fprintln(w, printable(warning, showWidth))
-	}
+	printWarnings(w, s.Warnings)
 }
 
 // Durations up to 2^40 µs, 12 days, are told apart; each power of two has histogramSteps buckets.

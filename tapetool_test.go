@@ -68,14 +68,12 @@ func goodTape() []Entry {
 	return lines
 }
 
-type tapeTool func(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
-
 // useTape returns what a tool prints.
 func useTape(t *testing.T, tool tapeTool, text string, o TapeToolOptions) string {
 	t.Helper()
 	o.Max = 1 << 20
 	var out bytes.Buffer
-	if err := tool(strings.NewReader(text), "t.jsonl", &out, o); err != nil {
+	if err := tool.run(strings.NewReader(text), "t.jsonl", &out, o); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -194,12 +192,12 @@ func TestShowTapeTakesWhatIsCut(t *testing.T) {
 		t.Errorf("got %q, want warnings", got)
 	}
 	var out bytes.Buffer
-	err := showTape(strings.NewReader(text[:len(text)-9]+"\n"), "t.jsonl", &out, TapeToolOptions{Max: 1 << 20})
+	err := tapeTool(showTape).run(strings.NewReader(text[:len(text)-9]+"\n"), "t.jsonl", &out, TapeToolOptions{Max: 1 << 20})
 	var fault *TapeError
 	if !errors.As(err, &fault) || !strings.Contains(out.String(), "exit status 0") {
 		t.Errorf("got %v and %q, want a TapeError after all lines that are good", err, out.String())
 	}
-	err = showTape(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 190})
+	err = tapeTool(showTape).run(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 190})
 	if !errors.As(err, &fault) || !strings.Contains(fault.Reason, "more than 190") {
 		t.Errorf("got %v, want a TapeError about a long line", err)
 	}
