@@ -143,7 +143,7 @@ func (r *Recorder) judge(m *Message) {
 	switch {
 	case m.Refusal != nil:
 		kind = "refusals"
-	case m.Error == "" && member(m.Result, "isError") != "true":
+	case m.Error == "" && !isErrorResult(m):
 		return
 	}
 	r.mu.Lock()
