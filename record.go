@@ -40,8 +40,7 @@ type Recorder struct {
 	ring  *tapeRing      // the sink, if it is one
 	aside sync.WaitGroup // of what is done by the side
 
-	calls atomic.Int64   // to the server, without an answer yet
-	seen  [2]atomic.Bool // eras, the stateless one last
+	calls atomic.Int64 // to the server, without an answer yet
 
 	lock  chan struct{} // holds a value while the following is used; taken before mu
 	sink  tapeSink
@@ -109,8 +108,12 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	r.travelled(&e, m)
 	switch call := m.Answers; {
 	case m.Kind == Call && m.Dir == ToServer:
-		r.era(m)
 		r.calls.Add(1)
+		r.mu.Lock()
+		if era := eraOf(m); !slices.Contains(r.counts.eras, era) {
+			r.counts.eras = append(r.counts.eras, era)
+		}
+		r.mu.Unlock()
 	case m.Kind == Response && call != nil:
 		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
 			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: r.text(call.Message)}))
@@ -228,20 +231,12 @@ func tapeHeaders(h http.Header, object string, names ...string) string {
 	return object
 }
 
-// era notes the era of a call.
-func (r *Recorder) era(m *Message) {
-	era := eraSession
+// eraOf is the era of a client's call.
+func eraOf(m *Message) string {
 	if isStateless(m.Revision) {
-		era = eraStateless
+		return eraStateless
 	}
-	if i := btoi(era == eraStateless); !r.seen[i].Load() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.seen[i].Store(true)
-		if !slices.Contains(r.counts.eras, era) {
-			r.counts.eras = append(r.counts.eras, era)
-		}
-	}
+	return eraSession
 }
 
 // session returns the number of s, 0 if it has none, and begins it on the tape if that is not done.

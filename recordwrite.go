@@ -162,8 +162,6 @@ func (r *Recorder) rotate(full int) error {
 	r.counts.lines, r.counts.messages = 0, 0
 	r.Header.Continues = "the tape before"
 	if own {
-		r.seen[0].Store(false)
-		r.seen[1].Store(false)
 		r.Header.Continues, r.seq, r.counts = "", 0, tapeCounts{}
 	}
 	return nil

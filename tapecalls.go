@@ -200,14 +200,3 @@ func matchesName(pattern, name string) bool {
 	}
 	return strings.HasSuffix(name, parts[last])
 }
-
-// eraOf is the era that a message shows its conversation to be of, "" for either.
-func eraOf(m *Message) string {
-	switch {
-	case m.Method == methodInitialize:
-		return eraSession
-	case m.Method == methodDiscover || isStateless(m.Revision):
-		return eraStateless
-	}
-	return ""
-}
