@@ -64,6 +64,13 @@ type tapeCounts struct {
 	eras                      []string
 }
 
+// add counts a line.
+func (c *tapeCounts) add(kind string) {
+	c.lines++
+	c.messages += int64(btoi(kind == lineMsg))
+	c.sessions += int64(btoi(kind == lineOpen))
+}
+
 func (c *tapeCounts) String() string {
 	eras := encodeJSON(append([]string{}, c.eras...))
 	return fmt.Sprintf(`{"lines":%d,"messages":%d,"sessions":%d,"eras":%s}`, c.lines, c.messages, c.sessions, eras)
@@ -250,10 +257,9 @@ func (r *Recorder) session(s *Session) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.tape.Load() == 0 {
-		r.counts.sessions++
 		r.open++
-		s.tape.Store(r.counts.sessions)
-		r.line(&Entry{Kind: lineOpen, Session: r.counts.sessions})
+		s.tape.Store(r.counts.sessions + 1)
+		r.line(&Entry{Kind: lineOpen, Session: r.counts.sessions + 1})
 	}
 	return s.tape.Load()
 }
@@ -285,8 +291,7 @@ func (r *Recorder) stamp(kind string) int64 {
 		r.start = time.Now()
 	}
 	r.seq++
-	r.counts.lines++
-	r.counts.messages += int64(btoi(kind == lineMsg))
+	r.counts.add(kind)
 	r.buf = appendStamp(r.buf, r.seq, time.Since(r.start))
 	return r.seq
 }

@@ -19,8 +19,8 @@ import (
 // recordTalk makes a Recorder for w; check closes it and checks the tape.
 func recordTalk(w *talk) (rec *Recorder, check func()) {
 	path := filepath.Join(w.t.TempDir(), "talk.jsonl")
-	file, err := newTape(path, syncNever, 0)
-	if err != nil {
+	file := &tapeFile{path: path, sync: syncNever}
+	if err := file.create(); err != nil {
 		w.t.Fatal(err)
 	}
 	rec = newRecorder(file, w.log)
@@ -171,7 +171,6 @@ func (s *recordSink) write(lines []byte) error {
 }
 
 func (*recordSink) full() int { return 0 }
-func (*recordSink) idle()     {}
 
 func (s *recordSink) finish(end *Entry) error {
 	return s.write(appendEntry(nil, end))

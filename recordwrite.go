@@ -26,8 +26,6 @@ type tapeSink interface {
 	// full reports by how much the tape is larger than it should be: 1 is not at all, 2 is so much that it
 	// cannot wait.
 	full() int
-	// idle does what need not be done while a message waits. It is called now and then.
-	idle()
 	// finish ends the tape with the line end, whose Sum it sets.
 	finish(end *Entry) error
 }
@@ -60,10 +58,7 @@ func (r *Recorder) Sent() {
 			r.mu.Lock()
 			r.due = false
 			r.mu.Unlock()
-			if r.Flush() == nil && r.acquire() == nil {
-				r.sink.idle()
-				<-r.lock
-			}
+			r.Flush()
 		})
 	}
 }

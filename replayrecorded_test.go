@@ -41,7 +41,8 @@ func TestReplayWhatWasRecorded(t *testing.T) {
 	said := replayDemoSays()
 	heard := make([][]string, len(said))
 	synctest.Test(t, func(t *testing.T) {
-		file, err := newTape(path, syncNever, 0)
+		file := &tapeFile{path: path, sync: syncNever}
+		err := file.create()
 		if err != nil {
 			t.Fatal(err)
 		}

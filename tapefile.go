@@ -6,11 +6,9 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,9 +18,6 @@ import (
 )
 
 const tapeSyncInterval = time.Second
-
-// maxRest is how many bytes may wait to be summed up.
-const maxRest = 1 << 20
 
 // maxTapes bounds how many names are tried for the next tape of a recording.
 const maxTapes = 100_000
@@ -34,7 +29,8 @@ const (
 	syncEach     = "each"     // before any message of it leaves
 )
 
-// A tapeFile is a tape in a file, which nobody but its owner may read. It is made by openTape.
+// A tapeFile is a tape in a file, which nobody but its owner may read. Its first file is made by create, or opened by
+// reopen, the next ones by begin.
 type tapeFile struct {
 	path   string // of the first
 	sync   string
@@ -43,19 +39,12 @@ type tapeFile struct {
 	f    *os.File // nil between two files
 	size int64
 	sum  hash.Hash
-	rest []byte // what was written and is not in sum yet
-	n    int    // of the file, counted from 1
+	n    int    // files before this one
 	last string // name of the file before
 
 	mu    sync.Mutex  // protects following
 	timer *time.Timer // for the next sync; nil if there is nothing to sync
 	err   error       // of a sync, not yet reported
-}
-
-// newTape makes the file at path, which must not exist.
-func newTape(path, sync string, rotate int64) (*tapeFile, error) {
-	t := &tapeFile{path: path, sync: sync, rotate: rotate, n: 1}
-	return t, t.create()
 }
 
 // A tapeState is how far a tape was recorded.
@@ -66,36 +55,34 @@ type tapeState struct {
 	counts tapeCounts
 }
 
-// reopenTape opens the tape at path to go on with it. A line may have longest bytes.
-func reopenTape(path, sync string, rotate int64, longest int) (*tapeFile, *tapeState, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+// reopen opens the file at t.path to go on with it. A line may have longest bytes.
+func (t *tapeFile) reopen(longest int) (*tapeState, error) {
+	f, err := os.OpenFile(t.path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	r, err := NewTapeReader(f, path, longest)
+	r, err := NewTapeReader(f, t.path, longest)
 	if err != nil {
 		f.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	state := &tapeState{header: r.Header, counts: tapeCounts{eras: r.Header.Eras}}
-	size := r.offset
-	for {
-		e, err := r.Next()
-		if err != nil && err != io.EOF {
-			f.Close()
-			return nil, nil, err
+	state := &tapeState{header: r.Header}
+	t.f, t.size, t.sum = f, r.offset, r.sum
+	err = r.Each(func(e *Entry) error {
+		if e.Kind != lineEnd {
+			t.size = e.Offset + int64(e.Size)
+			state.seq, state.t = e.Seq, e.T
+			state.counts.add(e.Kind)
+			state.counts.sessions = max(state.counts.sessions, e.Session) // of a continuation, more than it opened
 		}
-		if err == io.EOF || e.Kind == lineEnd {
-			break
-		}
-		size = e.Offset + int64(e.Size)
-		state.seq, state.t = e.Seq, e.T
-		state.counts.lines++
-		state.counts.messages += int64(btoi(e.Kind == lineMsg))
-		state.counts.sessions = max(state.counts.sessions, e.Session)
+		return nil
+	})
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
 	state.counts.eras = r.Eras
-	return &tapeFile{path: path, sync: sync, rotate: rotate, n: 1, f: f, size: size, sum: r.sum}, state, nil
+	return state, nil
 }
 
 // goOn cuts off the end of a tape that was opened again, and what broke off of it.
@@ -104,20 +91,20 @@ func (t *tapeFile) goOn() error { return t.f.Truncate(t.size) }
 // create makes the file for the next tape.
 func (t *tapeFile) create() (err error) {
 	t.f, err = os.OpenFile(t.name(), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
-	if errors.Is(err, os.ErrExist) && t.n == 1 {
+	if errors.Is(err, os.ErrExist) && t.n == 0 {
 		return fmt.Errorf("%s exists: name another file, or see -tape-append", t.path)
 	}
-	t.size, t.sum, t.rest = 0, sha256.New(), nil
+	t.size, t.sum = 0, sha256.New()
 	return err
 }
 
-// name is that of the file with number n: run.jsonl, then run.2.jsonl.
+// name is that of the file: run.jsonl, then run.2.jsonl.
 func (t *tapeFile) name() string {
-	if t.n == 1 {
+	if t.n == 0 {
 		return t.path
 	}
 	ext := filepath.Ext(t.path)
-	return strings.TrimSuffix(t.path, ext) + "." + strconv.Itoa(t.n) + ext
+	return strings.TrimSuffix(t.path, ext) + "." + strconv.Itoa(t.n+1) + ext
 }
 
 func (t *tapeFile) begin(h TapeHeader) error {
@@ -134,14 +121,11 @@ func (t *tapeFile) begin(h TapeHeader) error {
 	if h.Continues != "" {
 		h.Continues = filepath.Base(t.last)
 	}
-	if h.Redact == nil {
-		h.Redact = []string{}
-	}
-	line, err := json.Marshal(h)
+	line, err := h.line()
 	if err != nil {
 		return err
 	}
-	return t.write(append(line, '\n'))
+	return t.write(line)
 }
 
 // write cuts off again what a full disk has taken of lines that it has not taken whole.
@@ -156,9 +140,7 @@ func (t *tapeFile) write(lines []byte) error {
 		return err
 	}
 	t.size += int64(n)
-	if t.rest = append(t.rest, lines...); len(t.rest) >= maxRest {
-		t.idle()
-	}
+	t.sum.Write(lines)
 	switch t.sync {
 	case syncEach:
 		return t.f.Sync()
@@ -166,12 +148,6 @@ func (t *tapeFile) write(lines []byte) error {
 		return t.syncLater()
 	}
 	return nil
-}
-
-// idle brings the checksum up to date.
-func (t *tapeFile) idle() {
-	t.sum.Write(t.rest)
-	t.rest = t.rest[:0]
 }
 
 // syncLater brings the file to the disk a moment later, and returns the error of an earlier time.
@@ -207,7 +183,6 @@ func (t *tapeFile) full() int {
 
 // finish writes the end and closes the file.
 func (t *tapeFile) finish(end *Entry) error {
-	t.idle()
 	end.Sum = hex.EncodeToString(t.sum.Sum(nil))
 	err := t.write(appendEntry(nil, end))
 	if err == nil && t.sync != syncNever {

@@ -20,6 +20,9 @@ import (
 func redactTape(t *TapeReader, out io.Writer, rules []RedactRule, userKey []byte) error {
 	header := t.Header
 	r, err := widenRules(&header, rules, userKey)
+	if err == nil && r == nil {
+		err = errors.New("no rule is left by which to redact")
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.name, err)
 	}
@@ -41,21 +44,20 @@ func redactTape(t *TapeReader, out io.Writer, rules []RedactRule, userKey []byte
 	return w.End(t.Eras)
 }
 
-// widenRules adds rules to those of a tape, and a key if it needs one, and returns the Redactor for all of them.
+// widenRules adds rules to those of a tape, and a key if it needs one, and returns the Redactor for all of them, nil if
+// there are none.
 func widenRules(h *TapeHeader, rules []RedactRule, userKey []byte) (*Redactor, error) {
-	if len(h.Redact) == 0 && h.Key == "" && userKey == nil {
-		key := make([]byte, 2*minRedactKey)
-		rand.Read(key)
-		h.Key = hex.EncodeToString(key)
-	}
+	own := len(h.Redact) > 0 // and a key
 	h.Redact = slices.Clone(h.Redact)
 	for _, rule := range NewRedactor(rules, nil).Rules() {
 		if !slices.Contains(h.Redact, rule) {
 			h.Redact = append(h.Redact, rule)
 		}
 	}
-	if len(h.Redact) == 0 {
-		return nil, errors.New("no rule is left by which to redact")
+	if !own && len(h.Redact) > 0 && h.Key == "" && userKey == nil {
+		key := make([]byte, 2*minRedactKey)
+		rand.Read(key) // never fails
+		h.Key = hex.EncodeToString(key)
 	}
 	return newTapeRedactor(h, userKey)
 }

@@ -48,7 +48,6 @@ type tapeRing struct {
 func (*tapeRing) begin(TapeHeader) error { return nil }
 func (*tapeRing) full() int              { return 0 }
 func (*tapeRing) finish(*Entry) error    { return nil }
-func (*tapeRing) idle()                  {}
 
 func (t *tapeRing) write(lines []byte) error {
 	t.batches, t.bytes = append(t.batches, bytes.Clone(lines)), t.bytes+len(lines)
