@@ -25,9 +25,9 @@ const (
 
 type harObject = map[string]any
 
-// exportHAR writes a tape as an HTTP Archive 1.2. Every call with what came back is an entry,
-// and so is each other message; a conversation over stdio looks as if it had been one over HTTP. Entries are in the
-// order in which they were complete.
+// exportHAR writes a tape as an HTTP Archive 1.2. Every call with what came back is an entry, and so is each other
+// message; a conversation over stdio looks as if it had been one over HTTP. Entries are in the order in which they were
+// complete.
 func exportHAR(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	h := harWriter{w: w, created: t.Header.Created}
 	fmt.Fprintf(h.w, `{"log":{"version":"1.2","creator":{"name":"mcpproxy","version":%s},"entries":[`, quote(version))
@@ -54,21 +54,30 @@ type harWriter struct {
 
 // A harExchange is a message to the server, if any, and what came back.
 type harExchange struct {
-	call    *Entry   // the message as it went to the server; nil for one to the client that belongs to no call
-	was     int64    // Seq of the message as it came, if a rule changed it
-	answers []*Entry // messages and raw bytes
-	held    int      // bytes
+	call     *Entry   // the message as it went to the server; nil for one to the client that belongs to no call
+	was      int64    // Seq of the message as it came, if a rule changed it
+	answers  []*Entry // messages and raw bytes
+	answered bool     // the response is the last of them
+	held     int      // bytes
 }
 
 func (h *harWriter) add(e *Entry) error {
-	if e.Kind != lineMsg && e.Kind != lineRaw {
+	switch {
+	case e.Kind != lineMsg && e.Kind != lineRaw:
 		return nil
-	}
-	if e.Dir == dirToServer {
-		return h.addToServer(e)
-	}
-	if e.Was != 0 {
-		return nil // the server's own words stand in line Was
+	case e.Dir == dirToServer:
+		x := h.find(e.Was)
+		if x == nil {
+			x = &harExchange{call: e}
+			if captionOf(e).What != "call" {
+				return h.write(x)
+			}
+			h.open = append(h.open, x)
+		}
+		x.call, x.was = e, e.Was
+		return h.hold(x, e)
+	case e.Was != 0: // the server's own words stand in line Was
+		return nil
 	}
 	x := h.find(e.Re)
 	last := x != nil && e.Kind == lineMsg
@@ -78,28 +87,11 @@ func (h *harWriter) add(e *Entry) error {
 	if x == nil {
 		return h.write(&harExchange{answers: []*Entry{e}})
 	}
-	x.answers = append(x.answers, e)
-	x.held += e.Size
-	if h.held += e.Size; last {
+	if x.answers = append(x.answers, e); last {
+		x.answered = true
 		return h.finish(x)
 	}
-	return h.bound()
-}
-
-func (h *harWriter) addToServer(e *Entry) error {
-	if x := h.find(e.Was); x != nil {
-		x.call, x.was = e, x.call.Seq
-		x.held += e.Size
-		h.held += e.Size
-		return h.bound()
-	}
-	x := &harExchange{call: e, held: e.Size}
-	if captionOf(e).What != "call" {
-		return h.write(x)
-	}
-	h.open = append(h.open, x)
-	h.held += e.Size
-	return h.bound()
+	return h.hold(x, e)
 }
 
 // find returns the open exchange of the call in line seq, nil if there is none.
@@ -112,7 +104,10 @@ func (h *harWriter) find(seq int64) *harExchange {
 	return nil
 }
 
-func (h *harWriter) bound() error {
+// hold counts e, which x has, among what is held, and lets go of the oldest if that is too much.
+func (h *harWriter) hold(x *harExchange, e *Entry) error {
+	x.held += e.Size
+	h.held += e.Size
 	for len(h.open) > harOpen || h.held > harHeld && len(h.open) > 0 {
 		if err := h.finish(h.open[0]); err != nil {
 			return err
@@ -171,27 +166,24 @@ func (h *harWriter) entry(x *harExchange) harObject {
 // harComment says what cannot be seen elsewhere in an entry.
 func harComment(x *harExchange, about caption) string {
 	var says []string
-	say := func(on bool, text string) {
-		if on {
-			says = append(says, text)
+	switch {
+	case x.call == nil:
+		says = append(says, "belongs to no call")
+	case x.call.Rule != "":
+		says = append(says, "changed by a rule")
+	}
+	if x.call != nil && about.What == "call" && !x.answered {
+		says = append(says, "no response")
+	}
+	for _, e := range x.answers {
+		if e.Local {
+			says = append(says, "answered by the proxy")
+		}
+		if fault := captionOf(e).Fault; fault != "" {
+			says = append(says, fault)
 		}
 	}
-	say(x.call == nil, "belongs to no call")
-	say(x.call != nil && x.call.Rule != "", "changed by a rule")
-	say(about.What == "call" && x.call != nil && !x.answered(), "no response")
-	for _, e := range x.answers {
-		say(e.Local, "answered by the proxy")
-		fault := captionOf(e).Fault
-		say(fault != "", fault)
-	}
 	return strings.Join(says, "; ")
-}
-
-// answered reports whether the response is there.
-func (x *harExchange) answered() bool {
-	return slices.ContainsFunc(x.answers, func(e *Entry) bool {
-		return e.Kind == lineMsg && e.Re != 0 && (e.Re == x.call.Seq || e.Re == x.was)
-	})
 }
 
 // harRequest is the request with the message call, or one for nothing, so to speak the GET of an event stream. A tape
@@ -241,7 +233,7 @@ func harResponse(x *harExchange) harObject {
 	}
 	switch {
 	case status != 0:
-	case x.call == nil || x.answered():
+	case x.call == nil || x.answered:
 		status = 200
 	case captionOf(x.call).What != "call":
 		status = 202 // what MCP has a server say to a notification or a response
