@@ -76,7 +76,7 @@ type callBook struct {
 	calls map[int64]*tapeCall // by Seq
 	over  [maxRetired]*tapeCall
 	next  int  // where the next one goes in over
-	full  bool // a call was not booked
+	full  bool // a call, or a session of a check, was not booked
 }
 
 func newCallBook() *callBook {
