@@ -40,8 +40,6 @@ type Recorder struct {
 	ring  *tapeRing      // the sink, if it is one
 	aside sync.WaitGroup // of what is done by the side
 
-	calls atomic.Int64 // to the server, without an answer yet
-
 	lock  chan struct{} // holds a value while the following is used; taken before mu
 	sink  tapeSink
 	began bool   // the sink has the header
@@ -53,7 +51,7 @@ type Recorder struct {
 	due    bool       // they are about to be
 	seq    int64
 	counts tapeCounts
-	open   int // sessions
+	open   int // sessions, transient ones included
 	rates  []eventRate
 	dumped time.Time // when something last was reason to dump
 }
@@ -115,7 +113,6 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	r.travelled(&e, m)
 	switch call := m.Answers; {
 	case m.Kind == Call && m.Dir == ToServer:
-		r.calls.Add(1)
 		r.mu.Lock()
 		if era := eraOf(m); !slices.Contains(r.counts.eras, era) {
 			r.counts.eras = append(r.counts.eras, era)
@@ -124,8 +121,6 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	case m.Kind == Response && call != nil:
 		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
 			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: r.text(call.Message)}))
-		} else if m.Dir == ToClient {
-			r.calls.Add(-1)
 		}
 		e.Re, e.X = call.seq.Load(), call.x.Load()
 	case m.Dir == ToServer && m.Method == methodCancelled:
@@ -246,22 +241,31 @@ func eraOf(m *Message) string {
 	return eraSession
 }
 
-// session returns the number of s, 0 if it has none, and begins it on the tape if that is not done.
+// session returns the number of s, 0 if it has none, and begins it if that is not done.
 func (r *Recorder) session(s *Session) int64 {
-	if s == nil || s.Transient {
+	if s == nil {
 		return 0
 	}
-	if n := s.tape.Load(); n != 0 {
-		return n
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if s.tape.Load() == 0 {
-		r.open++
-		s.tape.Store(r.counts.sessions + 1)
-		r.line(&Entry{Kind: lineOpen, Session: r.counts.sessions + 1})
+		r.mu.Lock()
+		if s.tape.Load() == 0 {
+			r.begin(s)
+		}
+		r.mu.Unlock()
 	}
-	return s.tape.Load()
+	return max(s.tape.Load(), 0)
+}
+
+// begin requires that r.mu is held.
+func (r *Recorder) begin(s *Session) {
+	r.open++
+	if s.Transient {
+		s.tape.Store(-1)
+		return
+	}
+	n := r.counts.sessions + 1
+	s.tape.Store(n)
+	r.line(&Entry{Kind: lineOpen, Session: n})
 }
 
 // add numbers e, which belongs to s if that is not nil, puts it with the lines to be written, and returns the number.
@@ -302,9 +306,32 @@ func (r *Recorder) line(e *Entry) {
 	r.buf = append(appendFields(r.buf, e), '}', '\n')
 }
 
-// Ended records the end of a session.
+// Ended records the end of a session, if there is something of it on the tape. What comes later begins none.
 func (r *Recorder) Ended(s *Session, reason error) {
-	r.note(s, Entry{Kind: lineClose, Text: reason.Error()})
+	lost := r.lost()
+	r.mu.Lock()
+	n := s.tape.Load()
+	if n == 0 {
+		s.tape.Store(-1)
+	} else {
+		r.open--
+	}
+	if lost = lost || n <= 0; !lost {
+		r.line(&Entry{Kind: lineClose, Session: n, Text: reason.Error()})
+	}
+	r.mu.Unlock()
+	if !lost {
+		r.Flush()
+	}
+}
+
+// lost reports whether lines do not reach the tape, and counts one that does not.
+func (r *Recorder) lost() bool {
+	if r.refuses.Load() || r.blind.Load() {
+		r.missed.Add(1)
+		return true
+	}
+	return false
 }
 
 // Dropped records that m, which the server sent, reached nobody.
@@ -334,22 +361,10 @@ func (r *Recorder) Exited(s *Session, status string, crashed bool) {
 	}
 }
 
-// note writes a line that tells of no message that passes. A session that has said nothing yet has none.
+// note writes a line that tells of no message that passes.
 func (r *Recorder) note(s *Session, e Entry) {
-	if r.refuses.Load() || r.blind.Load() {
-		r.missed.Add(1)
-		return
+	if !r.lost() {
+		r.add(s, &e)
+		r.Flush()
 	}
-	if e.Kind == lineClose {
-		if s.tape.Load() == 0 {
-			return
-		}
-		defer func() {
-			r.mu.Lock()
-			r.open--
-			r.mu.Unlock()
-		}()
-	}
-	r.add(s, &e)
-	r.Flush()
 }

@@ -182,6 +182,50 @@ func TestRecordRotates(t *testing.T) {
 	})
 }
 
+// The next tape begins when nothing is open, whether calls were answered or not, and whether all was recorded or not.
+func TestRecordRotatesBetweenSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file := &tapeFile{path: filepath.Join(dir, "r.jsonl"), sync: syncNever, rotate: 1000}
+		if err := file.create(); err != nil {
+			t.Fatal(err)
+		}
+		r := newRecorder(file, slog.New(slog.DiscardHandler))
+		for n := range 6 {
+			x := sessOpen(t, sessBounds())
+			x.p.OnEnd = r.Ended
+			x.s.Transient = n%2 == 1
+			for id := range 4 {
+				recordCall(t, r, x.s, id)
+			}
+			m := sessParse(t, `{"jsonrpc":"2.0","id":9,"method":"ping"}`)
+			if _, err := r.Intercept(t.Context(), x.s, m); err != nil {
+				t.Fatal(err)
+			}
+			r.blind.Store(n == 4)
+			x.p.Close()
+			r.blind.Store(false)
+			r.Sent()
+			time.Sleep(time.Second)
+		}
+		if r.open != 0 {
+			t.Errorf("got %d sessions open, want none", r.open)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		names, _ := filepath.Glob(filepath.Join(dir, "*"))
+		for _, name := range names {
+			if tape, entries := recordRead(t, name); tape.Header.Continues != "" || entries[0].Seq != 1 {
+				t.Errorf("%s: got a tape from %d on that continues %q, want one of its own", name, entries[0].Seq, tape.Header.Continues)
+			}
+		}
+		if len(names) < 3 {
+			t.Errorf("got %d tapes, want one for each two sessions or so", len(names))
+		}
+	})
+}
+
 func TestRecordRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -44,7 +44,7 @@ type Session struct {
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
 	sent      func()                                  // see Proxy
 	aside     atomic.Int32                            // what the proxy is telling the server by itself
-	tape      atomic.Int64                            // number on the tape, 0 for none
+	tape      atomic.Int64                            // number on the tape, negative if it is there without one; 0 if it is not
 
 	mu       sync.Mutex                 // protects following
 	id       string                     // towards the client; "" if it has none
