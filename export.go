@@ -5,7 +5,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -72,7 +71,8 @@ func sealedPage() string {
 // U+2029, raw JSON included, so that nothing in a block can end it.
 type exportBlocks struct {
 	w    *bufio.Writer
-	rows bytes.Buffer
+	rows []any
+	size int // of their lines
 }
 
 func (b *exportBlocks) write(v any) error {
@@ -91,26 +91,20 @@ func (b *exportBlocks) write(v any) error {
 func (b *exportBlocks) add(e *Entry) error {
 	line := *e
 	line.Msg = ""
-	row, err := json.Marshal([]any{json.RawMessage(appendEntry(nil, &line)), captionOf(e), e.Msg})
-	if err != nil {
-		return err
-	}
-	if b.rows.Len() > 0 {
-		b.rows.WriteByte(',')
-	}
-	if b.rows.Write(row); b.rows.Len() < exportBlock {
+	b.rows = append(b.rows, []any{json.RawMessage(appendEntry(nil, &line)), captionOf(e), e.Msg})
+	if b.size += e.Size; b.size < exportBlock {
 		return nil
 	}
 	return b.flush()
 }
 
+// flush writes the rows that wait.
 func (b *exportBlocks) flush() error {
-	b.w.WriteString("<script type=\"application/json\">[")
-	b.w.Write(b.rows.Bytes())
-	_, err := b.w.WriteString("]</script>\n")
-	if b.rows.Reset(); b.rows.Cap() > 4*exportBlock {
-		b.rows = bytes.Buffer{}
+	if b.rows == nil {
+		return nil
 	}
+	err := b.write(b.rows)
+	b.rows, b.size = nil, 0
 	return err
 }
 
@@ -151,10 +145,7 @@ func captionOfMessage(text string) caption {
 	if errors.As(err, &fault) {
 		return caption{Fault: "no JSON-RPC: " + fault.Reason}
 	}
-	c := caption{Method: shortened(m.Method), Name: shortened(m.Name)}
-	if c.Name == "" {
-		c.Name = shortened(m.URI)
-	}
+	c := caption{Method: shortened(m.Method), Name: shortened(m.Name + m.URI)}
 	switch {
 	case m.Kind == Call:
 		c.What = "call"
@@ -165,7 +156,7 @@ func captionOfMessage(text string) caption {
 		if m.Error != "" {
 			message, _ := unquote(member(m.Error, "message"))
 			c.Fault = shortened("error " + member(m.Error, "code") + " " + message)
-		} else if member(m.Result, "isError") == "true" {
+		} else if isErrorResult(m) {
 			var result struct{ Content []struct{ Text string } }
 			c.Fault = "isError"
 			if json.Unmarshal([]byte(m.Result), &result) == nil && len(result.Content) > 0 {
