@@ -52,11 +52,12 @@ type harWriter struct {
 	held    int            // bytes
 }
 
-// A harExchange is a message to the server, if any, and what came back.
+// A harExchange is a message to the server and what came back, or what came by itself.
 type harExchange struct {
-	call     *Entry   // the message as it went to the server; nil for one to the client that belongs to no call
-	was      int64    // Seq of the message as it came, if a rule changed it
-	answers  []*Entry // messages and raw bytes
+	head     *Entry // the message as it went to the server, or the one to the client
+	about    caption
+	was      int64    // Seq of the message to the server as it came, if a rule changed it
+	answers  []*Entry // messages to the client and raw bytes
 	answered bool     // the response is the last of them
 	held     int      // bytes
 }
@@ -68,13 +69,13 @@ func (h *harWriter) add(e *Entry) error {
 	case e.Dir == dirToServer:
 		x := h.find(e.Was)
 		if x == nil {
-			x = &harExchange{call: e}
-			if captionOf(e).What != "call" {
+			x = &harExchange{about: captionOf(e)}
+			if x.head = e; !x.isCall() {
 				return h.write(x)
 			}
 			h.open = append(h.open, x)
 		}
-		x.call, x.was = e, e.Was
+		x.head, x.was = e, e.Was
 		return h.hold(x, e)
 	case e.Was != 0: // the server's own words stand in line Was
 		return nil
@@ -85,7 +86,7 @@ func (h *harWriter) add(e *Entry) error {
 		x = h.find(e.X)
 	}
 	if x == nil {
-		return h.write(&harExchange{answers: []*Entry{e}})
+		return h.write(&harExchange{head: e, about: captionOf(e), answers: []*Entry{e}})
 	}
 	if x.answers = append(x.answers, e); last {
 		x.answered = true
@@ -94,10 +95,14 @@ func (h *harWriter) add(e *Entry) error {
 	return h.hold(x, e)
 }
 
+func (x *harExchange) toServer() bool { return x.head.Dir == dirToServer }
+
+func (x *harExchange) isCall() bool { return x.toServer() && x.about.What == "call" }
+
 // find returns the open exchange of the call in line seq, nil if there is none.
 func (h *harWriter) find(seq int64) *harExchange {
 	for _, x := range h.open {
-		if seq != 0 && (x.call.Seq == seq || x.was == seq) {
+		if seq != 0 && (x.head.Seq == seq || x.was == seq) {
 			return x
 		}
 	}
@@ -137,24 +142,20 @@ func (h *harWriter) write(x *harExchange) error {
 }
 
 func (h *harWriter) entry(x *harExchange) harObject {
-	head := x.call
-	if head == nil {
-		head = x.answers[0]
-	}
+	head := x.head
 	var wait, total time.Duration
 	if n := len(x.answers); n > 0 {
 		wait, total = x.answers[0].T-head.T, x.answers[n-1].T-head.T
 	}
 	ms := func(d time.Duration) float64 { return float64(max(d, 0).Microseconds()) / 1000 }
-	about := captionOf(head)
 	entry := harObject{
 		"startedDateTime": h.created.Add(head.T).UTC().Format("2006-01-02T15:04:05.000000Z07:00"),
 		"time":            ms(total),
-		"request":         harRequest(x.call, head, about),
+		"request":         harRequest(x),
 		"response":        harResponse(x),
 		"cache":           harObject{},
 		"timings":         harObject{"send": 0, "wait": ms(wait), "receive": ms(total - wait)},
-		"comment":         harComment(x, about),
+		"comment":         harComment(x),
 		"_seq":            head.Seq, // of the line of the tape
 	}
 	if head.Session != 0 {
@@ -164,15 +165,15 @@ func (h *harWriter) entry(x *harExchange) harObject {
 }
 
 // harComment says what cannot be seen elsewhere in an entry.
-func harComment(x *harExchange, about caption) string {
+func harComment(x *harExchange) string {
 	var says []string
 	switch {
-	case x.call == nil:
+	case !x.toServer():
 		says = append(says, "belongs to no call")
-	case x.call.Rule != "":
+	case x.head.Rule != "":
 		says = append(says, "changed by a rule")
 	}
-	if x.call != nil && about.What == "call" && !x.answered {
+	if x.isCall() && !x.answered {
 		says = append(says, "no response")
 	}
 	for _, e := range x.answers {
@@ -186,15 +187,15 @@ func harComment(x *harExchange, about caption) string {
 	return strings.Join(says, "; ")
 }
 
-// harRequest is the request with the message call, or one for nothing, so to speak the GET of an event stream. A tape
-// does not say where the server is: the url is made up, with what viewers should show.
-func harRequest(call, head *Entry, about caption) harObject {
-	scheme := "stdio"
+// harRequest is the request with the message to the server, or one for nothing, so to speak the GET of an event stream.
+// A tape does not say where the server is: the url is made up, with what viewers should show.
+func harRequest(x *harExchange) harObject {
+	head, scheme := x.head, "stdio"
 	if head.Via != viaStdio && head.Via != "" {
 		scheme = "http"
 	}
 	query, list := url.Values{}, []harObject{}
-	for _, q := range [...][2]string{{"method", about.Method}, {"name", about.Name}} {
+	for _, q := range [...][2]string{{"method", x.about.Method}, {"name", x.about.Name}} {
 		if q[1] != "" {
 			query.Set(q[0], q[1])
 			list = append(list, harObject{"name": q[0], "value": q[1]})
@@ -205,16 +206,16 @@ func harRequest(call, head *Entry, about caption) harObject {
 		"method": "GET", "url": address.String(), "httpVersion": "unknown", "cookies": []string{}, "headers": []string{},
 		"queryString": list, "headersSize": -1, "bodySize": 0,
 	}
-	if call != nil {
-		body := call.Msg + call.Text
-		r["method"], r["headers"], r["bodySize"] = "POST", harHeaders(call), len(body)
+	if x.toServer() {
+		body := head.Msg + head.Text
+		r["method"], r["headers"], r["bodySize"] = "POST", harHeaders(head), len(body)
 		r["postData"] = harObject{"mimeType": "application/json", "text": body}
 	}
 	return r
 }
 
 func harResponse(x *harExchange) harObject {
-	status, headers, stream := 0, []harObject{}, x.call == nil || len(x.answers) > 1
+	status, headers, stream := 0, []harObject{}, !x.toServer() || len(x.answers) > 1
 	for _, e := range x.answers {
 		status = max(status, e.Status)
 		if len(headers) == 0 {
@@ -233,9 +234,9 @@ func harResponse(x *harExchange) harObject {
 	}
 	switch {
 	case status != 0:
-	case x.call == nil || x.answered:
+	case !x.toServer() || x.answered:
 		status = 200
-	case captionOf(x.call).What != "call":
+	case !x.isCall():
 		status = 202 // what MCP has a server say to a notification or a response
 	}
 	var body []byte
