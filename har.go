@@ -67,15 +67,15 @@ func (h *harWriter) add(e *Entry) error {
 	case e.Kind != lineMsg && e.Kind != lineRaw:
 		return nil
 	case e.Dir == dirToServer:
-		x := h.find(e.Was)
-		if x == nil {
-			x = &harExchange{about: captionOf(e)}
-			if x.head = e; !x.isCall() {
-				return h.write(x)
-			}
-			h.open = append(h.open, x)
+		if x := h.find(e.Was); x != nil {
+			x.head, x.about, x.was = e, captionOf(e), e.Was
+			return h.hold(x, e)
 		}
-		x.head, x.was = e, e.Was
+		x := &harExchange{head: e, about: captionOf(e)}
+		if !x.isCall() {
+			return h.write(x)
+		}
+		h.open = append(h.open, x)
 		return h.hold(x, e)
 	case e.Was != 0: // the server's own words stand in line Was
 		return nil
