@@ -66,10 +66,7 @@ func (r *Recorder) Sent() {
 // flush requires the lock.
 func (r *Recorder) flush() error {
 	r.mu.Lock()
-	lines, began, header := r.take(), r.began, TapeHeader{}
-	if !began {
-		header = r.header()
-	}
+	lines := r.take()
 	r.mu.Unlock()
 	if len(lines) == 0 {
 		return nil
@@ -78,7 +75,7 @@ func (r *Recorder) flush() error {
 		r.missed.Add(linesIn(lines))
 		return nil
 	}
-	if err := r.write(lines, header); err != nil {
+	if err := r.write(lines); err != nil {
 		r.missed.Add(linesIn(lines))
 		return r.fail(err)
 	}
@@ -118,18 +115,31 @@ func (r *Recorder) take() []byte {
 }
 
 // write requires r.lock.
-func (r *Recorder) write(lines []byte, h TapeHeader) error {
-	if !r.began {
-		if err := r.sink.begin(h); err != nil {
-			return err
-		}
-		r.began = true
+func (r *Recorder) write(lines []byte) error {
+	if err := r.beginTape(); err != nil {
+		return err
 	}
 	return r.sink.write(lines)
 }
 
+// beginTape writes the header if that is not done. It requires r.lock.
+func (r *Recorder) beginTape() error {
+	if r.began {
+		return nil
+	}
+	r.mu.Lock()
+	h := r.header()
+	r.mu.Unlock()
+	err := r.sink.begin(h)
+	r.began = err == nil
+	return err
+}
+
 // header is that of a tape that begins now. It requires that r.mu is held.
 func (r *Recorder) header() TapeHeader {
+	if r.start.IsZero() {
+		r.start = time.Now()
+	}
 	h := r.Header
 	h.Format, h.Version, h.Program, h.Created, h.Eras = tapeFormat, tapeVersion, version, r.start, r.counts.eras
 	return h
@@ -145,19 +155,21 @@ func (r *Recorder) end() *Entry {
 // once this one cannot wait for that, its continuation. It requires r.lock.
 func (r *Recorder) rotate(full int) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	own := r.open == 0
 	if len(r.buf) > 0 || !own && full < 2 {
+		r.mu.Unlock()
 		return nil
 	}
-	if err := r.sink.finish(r.end()); err != nil {
-		return r.fail(err)
-	}
+	end := r.end()
 	r.start, r.began = time.Now(), false
 	r.counts.lines, r.counts.messages = 0, 0
 	r.Header.Continues = "the tape before"
 	if own {
 		r.Header.Continues, r.seq, r.counts = "", 0, tapeCounts{}
+	}
+	r.mu.Unlock()
+	if err := r.sink.finish(end); err != nil {
+		return r.fail(err)
 	}
 	return nil
 }
@@ -195,9 +207,9 @@ func (r *Recorder) sees() bool {
 	missed := r.missed.Add(linesIn(r.buf))
 	r.buf = r.buf[:0]
 	r.line(&Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
-	lines, header := r.take(), r.header()
+	lines := r.take()
 	r.mu.Unlock()
-	if err := r.write(lines, header); err != nil {
+	if err := r.write(lines); err != nil {
 		r.fail(err)
 		return false
 	}
@@ -219,19 +231,17 @@ func (r *Recorder) Close() error {
 		return busy
 	}
 	defer func() { <-r.lock }()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.blind.Load() || r.refuses.Load() {
 		return nil // it was said already
 	}
-	if r.start.IsZero() {
-		r.start = time.Now()
-	}
-	if err == nil && !r.began {
-		err = r.sink.begin(r.header())
+	if err == nil {
+		err = r.beginTape()
 	}
 	if err == nil {
-		err = r.sink.finish(r.end())
+		r.mu.Lock()
+		end := r.end()
+		r.mu.Unlock()
+		err = r.sink.finish(end)
 	}
 	if err != nil {
 		return fmt.Errorf("-tape: %w", err)

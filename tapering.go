@@ -98,9 +98,6 @@ func (r *Recorder) Dump(reason string) (string, error) {
 	r.mu.Lock()
 	lines, h := r.take(), r.header()
 	h.Ring = reason
-	if r.start.IsZero() {
-		h.Created = time.Now()
-	}
 	end := r.end()
 	r.seq--
 	r.mu.Unlock()
