@@ -46,33 +46,48 @@ func runTape(c *Config, std stdio) (err error) {
 	in, name := files[0], c.Args[1]
 	o := TapeToolOptions{JSON: c.JSON, Session: int64(c.Session), Method: c.Method, Exchange: int64(c.Exchange), Max: longestLine(c)}
 	switch c.Args[0] {
+	case "trim":
+		return trimTape(in, name, out, o)
+	case "diff":
+		n, err := diffTapes(namedTape{name, in}, namedTape{c.Args[2], files[1]}, out, o)
+		if err == nil && n > 0 {
+			err = errFound
+		}
+		return err
+	}
+	return toolOf(c, std.err).run(in, name, out, o)
+}
+
+// toolOf returns the tool that c asks for, one of those that go through a tape once.
+func toolOf(c *Config, stderr io.Writer) tapeTool {
+	switch c.Args[0] {
 	case "show":
-		return tapeTool(showTape).run(in, name, out, o)
+		return showTape
 	case "stat":
-		return tapeTool(statTape).run(in, name, out, o)
+		return statTape
 	case "check":
-		return tapeTool(func(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
+		return func(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 			verdict, err := checkTape(t, w, o)
 			if err == nil && verdict.Errors > 0 {
 				err = errFound
 			}
 			return err
-		}).run(in, name, out, o)
-	case "trim":
-		return trimTape(in, name, out, o)
-	case "diff":
-		n, err := diffTapes(namedTape{c.Args[1], files[0]}, namedTape{c.Args[2], files[1]}, out, o)
-		if err == nil && n > 0 {
-			err = errFound
 		}
-		return err
 	case "export":
 		if c.HTML {
-			return tapeTool(exportHTML).run(in, name, out, o)
+			return exportHTML
 		}
-		return tapeTool(exportHAR).run(in, name, out, o)
+		return exportHAR
 	}
-	return scrubTape(c, in, out, std.err)
+	return func(t *TapeReader, w *bufio.Writer, _ TapeToolOptions) error {
+		err := redactTape(t, w, c.Redact, c.RedactKey)
+		if err == nil {
+			for _, warning := range t.Warnings() {
+				fmt.Fprintf(stderr, "mcpproxy: warning: %s\n", warning)
+			}
+		}
+		return err
+	}
 }
 
 // A replay is a Player with the server that gets what is not on its tape.
@@ -126,20 +141,6 @@ func (p *replay) Close() error {
 		return errFound
 	}
 	return nil
-}
-
-// scrubTape does -mode=tape redact.
-func scrubTape(c *Config, in io.Reader, out, warnings io.Writer) error {
-	t, err := NewTapeReader(in, c.Args[1], longestLine(c))
-	if err == nil {
-		err = redactTape(t, out, c.Redact, c.RedactKey)
-	}
-	if err == nil {
-		for _, warning := range t.Warnings() {
-			fmt.Fprintf(warnings, "mcpproxy: warning: %s\n", warning)
-		}
-	}
-	return err
 }
 
 // longestLine is how many bytes a line of a tape may have when a message may have so many.
