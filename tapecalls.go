@@ -41,8 +41,8 @@ func (tool tapeTool) run(in io.Reader, name string, out io.Writer, o TapeToolOpt
 	}
 	w := bufio.NewWriterSize(out, lineBuffer)
 	err = tool(t, w, o)
-	if failed := w.Flush(); err == nil {
-		err = failed
+	if failed := w.Flush(); failed != nil {
+		return failed
 	}
 	return err
 }
