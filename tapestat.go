@@ -36,7 +36,6 @@ type TapeStat struct {
 
 	Lines    map[string]int `json:"lines"` // by kind
 	Rows     []*statRow     `json:"methods"`
-	Partial  bool           `json:"partial,omitempty"` // more calls were in flight at once than are followed
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
@@ -75,7 +74,10 @@ func statTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	if err := tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
 		return err
 	}
-	s.Sessions, s.Eras, s.Warnings, s.Partial = s.Lines[lineOpen], tape.Eras, tape.Warnings(), filter.book.full
+	s.Sessions, s.Eras, s.Warnings = s.Lines[lineOpen], tape.Eras, tape.Warnings()
+	if filter.book.full {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("more than %d calls were in flight at once: some count as open that were answered", maxFollowed))
+	}
 	for _, r := range rows {
 		r.P50, r.P90, r.P99, r.Max = r.took.quantile(0.5), r.took.quantile(0.9), r.took.quantile(0.99), r.took.quantile(1)
 		s.Rows = append(s.Rows, r)
@@ -201,33 +203,26 @@ func (s *TapeStat) print(w io.Writer) {
 			fmt.Fprintf(w, "%s lines: %d\n", kind, s.Lines[kind])
 		}
 	}
-	const columns = "%-44s %8s %7s %7s %7s %8s %8s %8s %8s\n"
 	dir := ""
 	for _, r := range s.Rows {
 		if dir != r.Dir {
 			dir = r.Dir
-			fmt.Fprintln(w)
-			fmt.Fprintf(w, columns, dir, "count", "errors", "isError", "open", "p50", "p90", "p99", "max")
+			fmt.Fprintf(w, "\n%-44s %8s %7s %7s %7s %8s %8s %8s %8s\n", dir, "count", "errors", "isError", "open", "p50", "p90", "p99", "max")
 		}
 		name := r.Method
 		if r.Tool != "" {
 			name = "  " + r.Tool
 		}
-		cells := []any{printable(name, 44), fmt.Sprint(r.Calls), "", "", "", "", "", "", ""}
+		fmt.Fprintf(w, "%-44s %8d", printable(name, 44), r.Calls)
 		if r.Unanswered > 0 || r.took.n > 0 { // not only notifications
-			cells = append(cells[:2], fmt.Sprint(r.Errors), fmt.Sprint(r.IsErrors), fmt.Sprint(r.Unanswered))
+			fmt.Fprintf(w, " %7d %7d %7d", r.Errors, r.IsErrors, r.Unanswered)
+		}
+		if r.took.n > 0 {
 			for _, ms := range []float64{r.P50, r.P90, r.P99, r.Max} {
-				text := ""
-				if r.took.n > 0 {
-					text = shownDuration(time.Duration(ms * 1e6))
-				}
-				cells = append(cells, text)
+				fmt.Fprintf(w, " %8s", shownDuration(time.Duration(ms*1e6)))
 			}
 		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf(columns, cells...), " \n"))
-	}
-	if s.Partial {
-		fmt.Fprintf(w, "more than %d calls were in flight at once: some count as open that were answered\n", maxFollowed)
+		fmt.Fprintln(w)
 	}
 	printWarnings(w, s.Warnings)
 }
