@@ -88,13 +88,9 @@ func (r *Recorder) Intercept(_ context.Context, s *Session, m *Message) (*Messag
 		r.missed.Add(1)
 		return m, nil
 	}
-	var err error
 	if m.Kind == Opaque {
-		err = r.opaque(s, m)
-	} else {
-		err = r.message(s, m)
-	}
-	if err != nil && m.Dir == ToServer {
+		r.opaque(s, m)
+	} else if err := r.message(s, m); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -104,7 +100,8 @@ func errNotRecorded(cause error) *Error {
 	return &Error{Code: 503, Text: "recording failed", Cause: cause}
 }
 
-// message writes the line of m, and before it that of the call that it refuses if the server never saw it.
+// message writes the line of m, and before it that of the call that it refuses if the server never saw it. It returns an
+// error only for a message to the server.
 func (r *Recorder) message(s *Session, m *Message) error {
 	e := Entry{Kind: lineMsg, Dir: dirToClient, Local: m.Local, Msg: r.text(m)}
 	if m.Dir == ToServer {
@@ -149,52 +146,39 @@ func (r *Recorder) message(s *Session, m *Message) error {
 // text is the message as it stands on a tape.
 func (r *Recorder) text(m *Message) string {
 	text := m.Raw
-	if m.Newlines {
-		text = withoutNewlines(text)
+	if m.Newlines { // between tokens: a string can hold none
+		text = strings.NewReplacer("\n", " ", "\r", " ").Replace(text)
 	}
 	return r.Redact.Message(text)
 }
 
-// withoutNewlines is JSON text in which the line ends between tokens are spaces. It can hold no others.
-func withoutNewlines(text string) string {
-	return strings.Map(func(c rune) rune {
-		if c == '\n' || c == '\r' {
-			return ' '
-		}
-		return c
-	}, text)
-}
-
 // opaque records what a server sent that is no message, unless it says nothing: a comment, a head.
-func (r *Recorder) opaque(s *Session, m *Message) error {
+func (r *Recorder) opaque(s *Session, m *Message) {
 	text := m.Raw
 	if m.Event != nil && m.Event.Data != "" {
 		text = m.Event.Frame
 	}
 	if text == "" && (m.Reply == nil || m.Reply.Status/100 == 2 || m.Refusal != nil) {
-		return nil
+		return
 	}
 	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: r.Redact.Text(text)}
 	r.travelled(&e, m)
-	if m.Reply != nil {
-		e.Headers = tapeHeaders(m.Reply.Header, e.Headers, "Content-Type")
-	}
 	if within := s.within(m); within != nil {
 		e.X = within.seq.Load()
 	}
 	r.add(s, &e)
-	return nil
 }
 
 // travelled says how m got here.
 func (r *Recorder) travelled(e *Entry, m *Message) {
 	if m.Origin != nil {
-		e.Headers = tapeHeaders(m.Origin.Header, "", revisionHeader)
+		names := []string{revisionHeader}
 		for name := range m.Origin.Header {
 			if strings.HasPrefix(name, headerParam) {
-				e.Headers = tapeHeaders(m.Origin.Header, e.Headers, name)
+				names = append(names, name)
 			}
 		}
+		e.Headers = tapeHeaders(m.Origin.Header, names)
 	}
 	switch {
 	case m.Local:
@@ -212,25 +196,27 @@ func (r *Recorder) travelled(e *Entry, m *Message) {
 		if m.Event != nil {
 			e.Event = m.Event.ID
 		}
-		e.Headers = tapeHeaders(m.Reply.Header, "", "Www-Authenticate", "Retry-After", "Allow")
+		names := []string{"Www-Authenticate", "Retry-After", "Allow"}
+		if m.Kind == Opaque {
+			names = append(names, "Content-Type")
+		}
+		e.Headers = tapeHeaders(m.Reply.Header, names)
 	}
 	e.Headers = r.Redact.Message(e.Headers)
 }
 
-// tapeHeaders adds the first value of each of names that h has to object, JSON text or "" for an empty one.
-func tapeHeaders(h http.Header, object string, names ...string) string {
+// tapeHeaders is the JSON text of an object with the first value of each of names that h has, "" if it has none.
+func tapeHeaders(h http.Header, names []string) string {
+	var members []string
 	for _, name := range names {
 		if v := h[name]; len(v) > 0 {
-			object = strings.TrimSuffix(object, "}")
-			if object == "" {
-				object = "{"
-			} else {
-				object += ","
-			}
-			object += quote(strings.ToLower(name)) + ":" + quote(v[0]) + "}"
+			members = append(members, quote(strings.ToLower(name))+":"+quote(v[0]))
 		}
 	}
-	return object
+	if members == nil {
+		return ""
+	}
+	return "{" + strings.Join(members, ",") + "}"
 }
 
 // eraOf is the era of a client's call.
