@@ -103,7 +103,7 @@ func errNotRecorded(cause error) *Error {
 // message writes the line of m, and before it that of the call that it refuses if the server never saw it. It returns an
 // error only for a message to the server.
 func (r *Recorder) message(s *Session, m *Message) error {
-	e := Entry{Kind: lineMsg, Dir: dirToClient, Local: m.Local, Msg: r.text(m)}
+	e := Entry{Kind: lineMsg, Dir: dirToClient, Local: m.Local, Msg: onOneLine(m)}
 	if m.Dir == ToServer {
 		e.Dir = dirToServer
 	}
@@ -117,7 +117,7 @@ func (r *Recorder) message(s *Session, m *Message) error {
 		r.mu.Unlock()
 	case m.Kind == Response && call != nil:
 		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
-			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: r.text(call.Message)}))
+			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(call.Message)}))
 		}
 		e.Re, e.X = call.seq.Load(), call.x.Load()
 	case m.Dir == ToServer && m.Method == methodCancelled:
@@ -143,13 +143,12 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	return r.Flush()
 }
 
-// text is the message as it stands on a tape.
-func (r *Recorder) text(m *Message) string {
-	text := m.Raw
-	if m.Newlines { // between tokens: a string can hold none
-		text = strings.NewReplacer("\n", " ", "\r", " ").Replace(text)
+// onOneLine is the text of m with spaces for line ends between tokens. A string can hold none.
+func onOneLine(m *Message) string {
+	if !m.Newlines {
+		return m.Raw
 	}
-	return r.Redact.Message(text)
+	return strings.NewReplacer("\n", " ", "\r", " ").Replace(m.Raw)
 }
 
 // opaque records what a server sent that is no message, unless it says nothing: a comment, a head.
@@ -161,7 +160,7 @@ func (r *Recorder) opaque(s *Session, m *Message) {
 	if text == "" && (m.Reply == nil || m.Reply.Status/100 == 2 || m.Refusal != nil) {
 		return
 	}
-	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: r.Redact.Text(text)}
+	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: text}
 	r.travelled(&e, m)
 	if within := s.within(m); within != nil {
 		e.X = within.seq.Load()
@@ -202,7 +201,6 @@ func (r *Recorder) travelled(e *Entry, m *Message) {
 		}
 		e.Headers = tapeHeaders(m.Reply.Header, names)
 	}
-	e.Headers = r.Redact.Message(e.Headers)
 }
 
 // tapeHeaders is the JSON text of an object with the first value of each of names that h has, "" if it has none.
@@ -254,11 +252,13 @@ func (r *Recorder) begin(s *Session) {
 	r.line(&Entry{Kind: lineOpen, Session: n})
 }
 
-// add numbers e, which belongs to s if that is not nil, puts it with the lines to be written, and returns the number.
+// add redacts and numbers e, which belongs to s if that is not nil, puts it with the lines to be written, and returns
+// the number.
 // Most of the line is made before the lock is taken, for which all messages wait.
 func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	var room [256]byte
 	e.Session = r.session(s)
+	r.Redact.entry(e)
 	fields := appendFields(room[:0], e)
 	r.mu.Lock()
 	seq = r.stamp(e.Kind)
@@ -322,19 +322,19 @@ func (r *Recorder) lost() bool {
 
 // Dropped records that m, which the server sent, reached nobody.
 func (r *Recorder) Dropped(s *Session, m *Message, why string) {
-	e := Entry{Kind: lineDropped, Dir: dirToClient, Text: why, Msg: r.text(m)}
+	e := Entry{Kind: lineDropped, Dir: dirToClient, Text: why, Msg: onOneLine(m)}
 	r.travelled(&e, m)
 	r.note(s, e)
 }
 
 // Garbage records a line of a server on stdio that is no message. s is nil for a server that all share.
 func (r *Recorder) Garbage(s *Session, line string) {
-	r.note(s, Entry{Kind: lineRaw, Dir: dirToClient, Via: viaStdio, Text: r.Redact.Text(line)})
+	r.note(s, Entry{Kind: lineRaw, Dir: dirToClient, Via: viaStdio, Text: line})
 }
 
 // Stderr records a line that a server's process wrote to its stderr.
 func (r *Recorder) Stderr(s *Session, line string) {
-	r.note(s, Entry{Kind: lineStderr, Text: r.Redact.Text(line)})
+	r.note(s, Entry{Kind: lineStderr, Text: line})
 }
 
 // Exited records the end of a server's process; crashed says that it should not have ended.

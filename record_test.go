@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,6 +148,32 @@ func TestRecordRefusal(t *testing.T) {
 	}
 	if local != 2 {
 		t.Errorf("got %d lines of the proxy, want the call and its refusal", local)
+	}
+}
+
+// Headers repeat arguments of a call: those of a redacted one are not on the tape.
+func TestRecordRedactsRepeatedArguments(t *testing.T) {
+	x := sessOpen(t, sessBounds())
+	defer x.p.Close()
+	sink := &recordSink{}
+	r := newRecorder(sink, slog.New(slog.DiscardHandler))
+	r.HTTP, r.Redact = true, testRedactor(t)
+	for _, key := range []string{"password", "region"} {
+		m := sessParse(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"`+key+`":"hidden"}}}`)
+		m.Origin = &Origin{Header: http.Header{"Mcp-Param-Sent": {"hidden"}, revisionHeader: {"2026-07-28"}}}
+		if _, err := r.Intercept(t.Context(), x.s, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, entries, err := readTape(string(sink.text))
+	if err != nil || len(entries) != 3 {
+		t.Fatal(entries, err)
+	}
+	if e := entries[1]; strings.Contains(e.Msg+e.Headers, "hidden") || !strings.Contains(e.Headers, "2026-07-28") {
+		t.Errorf("got %s with %s, want no secret", e.Msg, e.Headers)
+	}
+	if e := entries[2]; !strings.Contains(e.Headers, `"mcp-param-sent":"hidden"`) {
+		t.Errorf("got %s, want the argument", e.Headers)
 	}
 }
 

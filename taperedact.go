@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // redactTape writes the tape that t has begun to read to out, without what rules cover or the rules of the tape itself
@@ -62,12 +63,29 @@ func widenRules(h *TapeHeader, rules []RedactRule, userKey []byte) (*Redactor, e
 	return newTapeRedactor(h, userKey)
 }
 
-// entry takes the secrets out of e.
+// entry takes the secrets out of a line. A nil Redactor takes none.
 func (r *Redactor) entry(e *Entry) {
-	e.Msg, e.Headers = r.Message(e.Msg), r.Message(e.Headers)
+	if msg := r.Message(e.Msg); msg != e.Msg {
+		e.Msg, e.Headers = msg, withoutParams(e.Headers)
+	}
+	e.Headers = r.Message(e.Headers)
 	switch e.Kind {
 	case lineOpen, lineExit, lineDropped, lineBlind, lineClose: // the proxy's own words
 	default:
 		e.Text = r.Text(e.Text)
 	}
+}
+
+// withoutParams leaves the headers out that repeat arguments of a call, perhaps secret ones.
+func withoutParams(headers string) string {
+	var members []string
+	eachMember(headers, func(name, value string) {
+		if !strings.HasPrefix(name, strings.ToLower(headerParam)) {
+			members = append(members, quote(name)+":"+value)
+		}
+	})
+	if members == nil {
+		return ""
+	}
+	return "{" + strings.Join(members, ",") + "}"
 }
