@@ -19,6 +19,7 @@ type verifyServer struct {
 	answer func(m *Message, say func(string)) bool // reports whether it has seen to m; nil never has
 	change func(line string) string                // of what the demo server says; nil changes nothing
 	starts int
+	die    func() // of the process started last
 }
 
 func (v *verifyServer) dialer() *commandDialer { return newCommandDialer(v.start, 1<<20, upLog(v.t)) }
@@ -59,6 +60,10 @@ func (v *verifyServer) start() (*process, error) {
 		}
 	}()
 	end := p.end
+	v.die = func() {
+		out.Close()
+		in.Close()
+	}
 	return &process{in: clientIn, out: clientOut, done: p.done, status: p.status, end: func() {
 		clientIn.Close()
 		end()
@@ -79,13 +84,15 @@ func (v *verifyServer) knowsOnly(era string) *verifyServer {
 	return v
 }
 
-// result answers m.
+// verifyResult answers m.
 func verifyResult(m *Message, result string) string {
 	return `{"jsonrpc":"2.0","id":` + m.ID + `,"result":` + result + `}`
 }
 
 // verifyText answers m with a tool's text.
-func verifyText(m *Message, text string) string { return verifyResult(m, `{`+demoText(quote(text))+`}`) }
+func verifyText(m *Message, text string) string {
+	return verifyResult(m, `{`+demoText(quote(text))+`}`)
+}
 
 // verifyTape records what clients, one after the other, say to the server. Each call is answered before the next line,
 // unless that begins with &. What the server asks gets the answer of its method.

@@ -55,7 +55,8 @@ func (v *verifier) speaks(ctx context.Context, era string) (string, error) {
 // probe makes the handshake of the era live, for a client that is on the tape in era, and ends the conversation. The
 // error says why there is no answer.
 func (v *verifier) probe(ctx context.Context, era, live string) (*Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, min(probeTimeout, cmp.Or(v.o.Timeout, probeTimeout)))
+	patience := min(probeTimeout, cmp.Or(v.o.Timeout, probeTimeout))
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	t := &verifyTalk{v: v, era: era, live: live, plan: &verifyPlan{}, used: map[*verifyLine]bool{}}
 	if err := t.dial(ctx); err != nil {
@@ -66,7 +67,10 @@ func (v *verifier) probe(ctx context.Context, era, live string) (*Message, error
 	method, params := v.handshake(era, live)
 	t.begin(ctx, method, params, run)
 	err := t.await(ctx, run, func() bool { return run.response != nil })
-	if err == nil && run.response.Refusal != nil {
+	switch {
+	case err == context.DeadlineExceeded:
+		err = fmt.Errorf("no answer to %s within %v", method, patience)
+	case err == nil && run.response.Refusal != nil:
 		err = run.response.Refusal
 	}
 	return run.response, err
@@ -314,9 +318,10 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message, check *VerifyCheck) er
 		reason = "the proxy had refused it"
 	case m.Method == "tools/call" && !t.v.allowed(m.Name):
 		reason = "not recorded with readOnlyHint: true; see -allow and -allow-destructive"
+	case x.call.method == methodListen: // it ends without an answer, or with one of the proxy
 	case x.response != nil && x.response.local:
 		reason = "the proxy had answered it, not the server"
-	case x.response == nil && !x.ended && x.call.method != methodListen:
+	case x.response == nil && !x.ended:
 		reason = "no answer on the tape"
 	case m.Method == methodInitialize:
 	case hasString(decodeJSON(m.Params), func(s string) bool { return t.lost[s] }):

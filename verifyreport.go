@@ -30,9 +30,9 @@ const (
 )
 
 const (
-	maxValueShown     = 200      // characters of a value in the text of a report
-	maxValueKept      = 16 << 10 // bytes of a value in a report
-	maxDiffShown = 20       // differences of one call in the text of a report
+	maxValueShown = 200      // characters of a value in the text of a report
+	maxValueKept  = 16 << 10 // bytes of a value in a report
+	maxDiffShown  = 20       // differences of one call in the text of a report
 )
 
 // A VerifyReport is what came out of Verify. It has a small record of each call; only those that differ have more.

@@ -160,7 +160,7 @@ var (
 	sameTime = regexp.MustCompile(`\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)?\b|` +
 		`\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? (?:\d{1,2} [A-Z][a-z]{2}|[A-Z][a-z]{2} [ \d]\d)[a-z]* (?:\d{4} )?\d\d:\d\d:\d\d(?: ?(?:[A-Z]{1,5}\b|[+-]\d{4}))*(?: \d{4})?|` +
 		`\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?: ?[AP]M)?\b`)
-	samePath   = regexp.MustCompile(`(?:[A-Za-z]:)?[/\\][^\s"'<>|:;,()]*`)
+	samePath   = regexp.MustCompile(`(?:\b[A-Za-z]:)?[/\\][^\s"'<>|:;,()]*`)
 	sameNumber = regexp.MustCompile(`[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?`)
 )
 

@@ -74,10 +74,13 @@ func gradeSchema(d Difference, output bool) string {
 			}
 			at = at[2:]
 		case "items", "additionalProperties", "unevaluatedProperties", "not", "if", "then", "else", "contains", "propertyNames":
-			if len(at) == 1 {
-				return gradeRange(d.B == (absent{}) || d.B == true, d.A == (absent{}) || d.A == true || d.B == false, output)
+			if open := func(v any) bool { return v == (absent{}) || v == true }; len(at) > 1 {
+				at = at[1:]
+			} else if open(d.A) && open(d.B) {
+				return gradeCompatible
+			} else {
+				return gradeRange(open(d.B), open(d.A) || d.B == false, output)
 			}
-			at = at[1:]
 		default:
 			return gradeKeyword(d, output)
 		}
