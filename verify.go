@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -64,7 +65,7 @@ type verifyLine struct {
 	size                    int32
 	kind                    Kind
 	dir                     Direction
-	local                   bool
+	local, http             bool
 	method                  string // if it is one that a plan must know
 }
 
@@ -73,7 +74,8 @@ type verifyLine struct {
 // counts as one. The calls of a session come in recorded order, each when the one before is answered, also those that
 // were once in flight together. What the client said during a call (answers to the server's requests, a cancellation)
 // it says during that call, after as many messages of the server as then. A subscription stays open until its client
-// ended it, or else to the end of its session.
+// ended it, or else to the end of its session. A client that had seen lists change, or been asked something, outside of
+// any call, waits for that again before it goes on, 5 seconds in all of a session.
 //
 // The tape is read once for an index of small records, and each message again when its turn comes.
 //
@@ -173,15 +175,18 @@ func (v *verifier) index() error {
 func (v *verifier) line(s *verifySession, e *Entry, m *Message) {
 	l := verifyLine{
 		seq: e.Seq, was: e.Was, x: e.X, re: e.Re, offset: e.Offset, size: int32(e.Size),
-		kind: m.Kind, dir: ToClient, local: e.Local,
+		kind: m.Kind, dir: ToClient, local: e.Local, http: e.Via == viaPost,
 	}
 	if e.Dir == dirToServer {
 		l.dir = ToServer
 	}
-	for _, method := range [...]string{methodInitialize, methodCancelled, methodListen, methodLog} {
+	for _, method := range [...]string{methodInitialize, methodCancelled, methodListen, methodLog, "ping"} {
 		if m.Method == method {
 			l.method = method
 		}
+	}
+	if isListChange(m.Method) {
+		l.method = strings.Clone(m.Method)
 	}
 	if e.Was != 0 { // the server never saw the other one
 		s.lines = slices.DeleteFunc(s.lines, func(l verifyLine) bool { return l.seq == e.Was })
@@ -199,6 +204,11 @@ func (v *verifier) line(s *verifySession, e *Entry, m *Message) {
 			v.hello[era] = cmp.Or(m.Params, "{}")
 		}
 	}
+}
+
+// isListChange reports whether a notification says that one of the server's lists changed.
+func isListChange(method string) bool {
+	return slices.Contains([]string{"notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed"}, method)
 }
 
 // annotated notes which tools of a tools/list are read-only. A tool is only if it always was.
@@ -250,7 +260,8 @@ type toldLine struct {
 	after int
 }
 
-// A verifyStep is what a client does next: begin an exchange, end a subscription, or say something that belongs to none.
+// A verifyStep is what a client does next: begin an exchange, end a subscription, say something that belongs to none, or,
+// with a line to the client, wait for that.
 type verifyStep struct {
 	exchange *verifyExchange
 	line     *verifyLine
@@ -308,10 +319,14 @@ func (v *verifier) plan(s *verifySession) *verifyPlan {
 			if l.kind == Call {
 				p.questions = append(p.questions, l)
 			}
-			if within != nil {
+			switch {
+			case within != nil:
 				within.said = append(within.said, l)
+			case l.method == methodLog:
+				p.strayLogs = true
+			case (l.method != "") != (l.kind == Call): // the lists that a server changed, and what it asked
+				p.steps = append(p.steps, verifyStep{line: l})
 			}
-			p.strayLogs = p.strayLogs || within == nil && l.method == methodLog
 		}
 	}
 	return p

@@ -108,7 +108,7 @@ func verifyTape(t *testing.T, dialer Dialer, answers map[string]string, clients 
 	p := NewProxy(dialer, Bounds{Sessions: 10, Calls: 10}, upLog(t), rec.Intercept)
 	p.OnEnd, p.OnDrop = rec.Ended, rec.Dropped
 	for _, lines := range clients {
-		talk := &verifyTalk{v: &verifier{proxy: p}, plan: &verifyPlan{}}
+		talk := (&verifier{proxy: p}).talk(&verifyPlan{}, "")
 		if err := talk.dial(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -356,3 +356,35 @@ func TestVerifySchemaGrades(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a server says, it is no other than itself, and every difference to something else has a grade.
+func FuzzVerifyAnswers(f *testing.F) {
+	f.Add(`{"tools":[{"name":"t","inputSchema":{"type":["a"],"required":["x"],"properties":{"x":{"enum":[1]}}}}],"nextCursor":"c"}`, `{"tools":[{"name":"t"},{}]}`)
+	f.Add(`{"content":[{"text":"{\"a\":1}"}],"_meta":{"io.modelcontextprotocol/serverInfo":{"version":"1"}}}`, `{"content":[{"text":"/a/b 2026-01-02 1.5"}],"isError":false}`)
+	f.Fuzz(func(t *testing.T, a, b string) {
+		for _, text := range []string{a, b} {
+			if _, err := Parse(`{"jsonrpc":"2.0","id":1,"result":` + text + `}`); err != nil {
+				t.Skip()
+			}
+		}
+		for _, bridged := range []bool{false, true} {
+			form := answerForm{method: "tools/list", bridged: bridged}
+			of := func(text string) map[string]any { return form.of(&Message{Result: text}) }
+			carried := newCarriedValues(newSameKinds([]string{"uuid", "time", "path", "number:1e-3"}))
+			carried.learn(of(a), of(b), of(b), "")
+			c := Comparer{Same: carried.equal}
+			if d := c.Compare(nil, of(a), of(a)); len(d) > 0 {
+				t.Fatalf("%s differs from itself: %v", a, d)
+			}
+			for _, d := range c.Compare(nil, of(a), of(b)) {
+				if len(d.At) > 2 && d.At[1] == "tools" && gradeTool(d) == "" {
+					t.Fatalf("%v has no grade", d)
+				}
+			}
+			carried.apply(a)
+			if params := withMeta(a, `"a":1`); strings.HasPrefix(a, "{") && member(member(params, "_meta"), "a") == "" {
+				t.Fatalf("%s became %s", a, params)
+			}
+		}
+	})
+}

@@ -44,6 +44,8 @@ func (t *verifyTalk) compare(check *VerifyCheck, at Pointer, a, b any) {
 func (t *verifyTalk) sequence(run *running) error {
 	x, check := run.exchange, run.check
 	all := x.call.method == methodListen
+	// Which call a log message belongs to is known over HTTP; on stdio it is guessed.
+	logs := !x.together && !t.plan.strayLogs && x.call.http == (run.response != nil && run.response.Reply != nil)
 	counts := func(method string, request, known bool) bool {
 		switch {
 		case all:
@@ -53,7 +55,7 @@ func (t *verifyTalk) sequence(run *running) error {
 		case request:
 			return !x.together || !known // then it may have belonged to the other call
 		case method == methodLog:
-			return !x.together && !t.plan.strayLogs
+			return logs
 		}
 		return method == methodProgress
 	}

@@ -342,7 +342,7 @@ func TestVerifyIgnore(t *testing.T) {
 	tape := verifyTape(t, (&verifyServer{t: t}).dialer(), verifyAnswers(), verifyShort())
 	ignored, _ := ParsePointer("/result/content/*/text")
 	r := verifyRun(t, tape, (&verifyServer{t: t, change: replaced(`"hello"`, `"hullo"`)}).dialer(), VerifyOptions{Ignore: []Pointer{ignored}})
-	if r.Summary() != "no drift: 7 MATCH; 1 differences ignored" {
+	if r.Summary() != "no drift: 7 MATCH; differences ignored: 1" {
 		t.Errorf("got %s", r.Text())
 	}
 }

@@ -58,7 +58,7 @@ func (v *verifier) probe(ctx context.Context, era, live string) (*Message, error
 	patience := min(probeTimeout, cmp.Or(v.o.Timeout, probeTimeout))
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	t := &verifyTalk{v: v, era: era, live: live, plan: &verifyPlan{}, used: map[*verifyLine]bool{}}
+	t := v.talk(&verifyPlan{}, era)
 	if err := t.dial(ctx); err != nil {
 		return nil, err
 	}

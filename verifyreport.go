@@ -268,10 +268,10 @@ func (r *VerifyReport) Summary() string {
 	}
 	text := verdict + ": " + cmp.Or(strings.Join(counts, ", "), "no calls on the tape")
 	if r.Carried > 0 {
-		text += fmt.Sprintf("; %d values carried over", r.Carried)
+		text += fmt.Sprintf("; values carried over: %d", r.Carried)
 	}
 	if r.Ignored > 0 {
-		text += fmt.Sprintf("; %d differences ignored", r.Ignored)
+		text += fmt.Sprintf("; differences ignored: %d", r.Ignored)
 	}
 	return text
 }

@@ -30,12 +30,14 @@ type verifyTalk struct {
 	level  string // of log messages, that a call in another era asked for
 	gone   string // why the rest of the session is not sent; "" if it is
 
-	used    map[*verifyLine]bool // requests of the server that came again
-	open    []*verifyExchange    // subscriptions
-	carried *carriedValues
-	lost    map[string]bool    // opaque values from answers to calls that were not made
-	pending map[int64]*Message // live answers to recorded calls that another one took part of; by seq
-	checks  []*VerifyCheck
+	used     map[*verifyLine]bool // requests of the server that came again
+	changes  map[string]int       // how often the server said outside of any call that a list changed, less how often on the tape
+	patience time.Duration        // for that
+	open     []*verifyExchange    // subscriptions
+	carried  *carriedValues
+	lost     map[string]bool    // opaque values from answers to calls that were not made
+	pending  map[int64]*Message // live answers to recorded calls that another one took part of; by seq
+	checks   []*VerifyCheck
 }
 
 // running is a live call.
@@ -55,18 +57,26 @@ type heardMessage struct {
 	known  bool // it is a request that is on the tape
 }
 
-// session plays one recorded session.
-func (v *verifier) session(ctx context.Context, s *verifySession) error {
-	t := &verifyTalk{
-		v: v, number: s.number, plan: v.plan(s), era: s.era, used: map[*verifyLine]bool{},
+// talk makes a conversation for what is on the tape in era. It is not begun.
+func (v *verifier) talk(plan *verifyPlan, era string) *verifyTalk {
+	return &verifyTalk{
+		v: v, plan: plan, era: era, used: map[*verifyLine]bool{}, changes: map[string]int{}, patience: strayPatience,
 		carried: newCarriedValues(v.same), lost: map[string]bool{}, pending: map[int64]*Message{},
 	}
+}
+
+// session plays one recorded session.
+func (v *verifier) session(ctx context.Context, s *verifySession) error {
+	t := v.talk(v.plan(s), s.era)
+	t.number = s.number
 	var err error
 	for _, step := range t.plan.steps {
 		switch {
 		case err != nil:
-		case step.exchange == nil:
+		case step.exchange == nil && step.line.dir == ToServer:
 			err = t.tell(ctx, step.line)
+		case step.exchange == nil:
+			err = t.expect(ctx, step.line)
 		case step.line == nil:
 			err = t.call(ctx, step.exchange)
 		case step.exchange.run != nil:
@@ -209,6 +219,8 @@ func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) err
 	}
 	if owner != nil {
 		owner.heard = append(owner.heard, heardMessage{m.Method, true})
+	} else if isListChange(m.Method) {
+		t.changes[m.Method]++
 	}
 	return nil
 }
@@ -261,28 +273,27 @@ func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) e
 	return nil
 }
 
-// recorded finds a request of the server on the tape that has not come again yet.
+// recorded finds a request of the server on the tape that has not come again yet, and that may be the one that came during
+// owner: one of the same exchange, else one whose exchange is not certain.
 func (t *verifyTalk) recorded(method string, owner *running) (found *verifyLine, was *Message, err error) {
-	for _, l := range t.plan.questions {
-		if t.used[l] {
-			continue
-		}
-		own := owner != nil && owner.exchange != nil && slices.Contains(owner.exchange.said, l)
-		if found != nil && !own {
-			continue
-		}
-		m, err := t.v.message(l)
-		if err != nil {
-			return nil, nil, err
-		}
-		if m.Method != method {
-			continue
-		}
-		if found, was = l, m; own {
-			break
+	var own *verifyExchange
+	lists := [][]*verifyLine{t.plan.questions}
+	if owner != nil && owner.exchange != nil {
+		own = owner.exchange
+		lists = [][]*verifyLine{own.said, t.plan.questions}
+	}
+	for i, list := range lists {
+		for _, l := range list {
+			certain := i == len(lists)-1 && own != nil && l.x != 0 && !own.together && method != "roots/list"
+			if l.kind != Call || certain || t.used[l] {
+				continue
+			}
+			if was, err = t.v.message(l); err != nil || was.Method == method {
+				return l, was, err
+			}
 		}
 	}
-	return found, was, nil
+	return nil, nil, nil
 }
 
 // extra notes that the server asked something, outside of any call, that it did not ask on the tape.
@@ -290,6 +301,31 @@ func (t *verifyTalk) extra(method string) {
 	if !slices.ContainsFunc(t.checks, func(c *VerifyCheck) bool { return c.Seq == 0 && c.Method == method }) {
 		t.checks = append(t.checks, &VerifyCheck{Session: t.number, Method: method, extra: []string{"a request of the server outside of any call"}})
 	}
+}
+
+// strayPatience is how long a client waits in a session for what belongs to no call.
+const strayPatience = 5 * time.Second
+
+// expect waits until the server says what it said on the tape, outside of any call, before the client went on.
+func (t *verifyTalk) expect(ctx context.Context, l *verifyLine) error {
+	t.changes[l.method]--
+	if t.s == nil || t.gone != "" || t.patience <= 0 {
+		return nil
+	}
+	began := time.Now()
+	patient, cancel := context.WithTimeout(ctx, t.patience)
+	defer cancel()
+	err := t.await(patient, &running{check: &VerifyCheck{}}, func() bool {
+		if l.kind == Call {
+			return t.used[l]
+		}
+		return t.changes[l.method] >= 0
+	})
+	t.patience -= time.Since(began)
+	if err == errClosed || patient.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // tell sends what the client said, as far as the server's era has it. A cancellation of a call that is not on the tape
