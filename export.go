@@ -150,6 +150,9 @@ func captionOf(e *Entry) caption {
 		c.Fault = e.Text
 	case e.Kind == lineMsg:
 		c = captionOfMessage(e.Msg)
+	case e.Kind == lineDropped && e.Msg != "":
+		c.Method = captionOfMessage(e.Msg).Method // its error, if it is one, reached nobody
+		return c
 	}
 	if e.Status >= 400 {
 		if c.Fault != "" {

@@ -185,6 +185,7 @@ func TestCaption(t *testing.T) {
 	}{
 		{Entry{Kind: lineExit, Text: "exit status 0"}, caption{}},
 		{Entry{Kind: lineExit, Text: "exit status 1"}, caption{Fault: "exit status 1"}},
+		{Entry{Kind: lineDropped, Status: 500, Text: "gone", Msg: `{"jsonrpc":"2.0","method":"m"}`}, caption{Method: "m"}},
 		{Entry{Kind: lineRaw, Status: 502, Text: "bad"}, caption{Fault: "HTTP 502"}},
 		{Entry{Msg: `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}`}, caption{What: "call", Method: "tools/call", Name: "echo"}},
 		{Entry{Msg: `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"a:b"}}`}, caption{What: "call", Method: "resources/read", Name: "a:b"}},

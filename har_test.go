@@ -185,3 +185,23 @@ func TestArchiveIsBounded(t *testing.T) {
 		t.Errorf("got first %+v, late %+v, answered %+v", first, late, answered)
 	}
 }
+
+// Whatever tape is read, the page's blocks end where they should, and the archive is JSON.
+func FuzzExport(f *testing.F) {
+	f.Add(testTape(msgEntry(dirToServer, harCall, nil), msgEntry(dirToClient, harResult, func(e *Entry) { e.Re = 1 }), Entry{Kind: lineRaw, X: 1, Text: hostileText}))
+	f.Fuzz(func(t *testing.T, tape string) {
+		var page, har strings.Builder
+		o := ExportOptions{Max: 1 << 20}
+		if exportHTML(strings.NewReader(tape), "t", &page, o) != nil {
+			return
+		}
+		for block := range strings.Lines(strings.TrimPrefix(page.String(), sealedPage())) {
+			if strings.Count(block, "<") != 2 {
+				t.Fatalf("%q gave block %q", tape, block)
+			}
+		}
+		if err := exportHAR(strings.NewReader(tape), "t", &har, o); err != nil || !json.Valid([]byte(har.String())) {
+			t.Fatalf("%q gave archive %q, %v", tape, har.String(), err)
+		}
+	})
+}

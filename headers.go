@@ -299,6 +299,25 @@ func (t *paramTable) mirror(h http.Header, m *Message) {
 	}
 }
 
+// refusal is why a server of 2026-07-28 that does not see headers, or none at all, need not be asked about m; nil if it must.
+func (t *paramTable) refusal(m *Message) error {
+	switch {
+	case m.Kind == Response:
+		// MCP 2026-07-28, both transports: "The client MUST NOT" send "JSON-RPC responses."
+		return &Error{Code: codeInvalid, Status: 400, Text: "no responses from clients in this revision"}
+	case m.Origin == nil:
+		return nil
+	}
+	if err := t.check(m.Origin.Header, m); err != nil {
+		return &Error{Code: codeHeader, Status: 400, Text: err.Error()}
+	}
+	if m.Kind == Call && m.Revision == "" {
+		// On stdio nothing but _meta tells the revisions apart: the process would take this for an older one.
+		return &Error{Code: codeParams, Status: 400, Text: "params._meta has no io.modelcontextprotocol/protocolVersion"}
+	}
+	return nil
+}
+
 // check does the "Server Validation" of a request m that came with the headers h, in place of a server that does not
 // see headers. The text of the error may be sent to the client as the message of a -32020. What the body lacks is the
 // server's to refuse. A notification needs no headers ("not defined by this revision"), but those it has must be right.

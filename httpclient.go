@@ -69,7 +69,10 @@ func (d *httpDialer) Dial(_ context.Context, s *Session, receive func(*Message, 
 }
 
 // Close gives up idle connections.
-func (d *httpDialer) Close() { d.transport.CloseIdleConnections() }
+func (d *httpDialer) Close() error {
+	d.transport.CloseIdleConnections()
+	return nil
+}
 
 // goesOn reports whether a client's header is sent to the server.
 func (d *httpDialer) goesOn(name string) bool {

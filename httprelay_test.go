@@ -418,7 +418,7 @@ func relayStdio(t *testing.T, server http.HandlerFunc) (*Proxy, *Session, *sessC
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(dialer.Close)
+	t.Cleanup(func() { dialer.Close() })
 	t.Cleanup(p.Close)
 	return p, session, client
 }

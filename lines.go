@@ -66,10 +66,10 @@ func (c *lineConn) Send(_ context.Context, m *Message) error {
 		if err := c.flush(); err != nil {
 			return err
 		}
-		if c.prepare() {
-			_, c.err = io.WriteString(c.w, m.Raw)
+		if err := c.prepare(); err != nil {
+			return err
 		}
-		if c.err != nil {
+		if _, c.err = io.WriteString(c.w, m.Raw); c.err != nil {
 			return c.err
 		}
 	default:
@@ -91,7 +91,10 @@ func (c *lineConn) Flush() error {
 
 // flush requires that c.mu is held.
 func (c *lineConn) flush() error {
-	if len(c.buf) > 0 && c.err == nil && c.prepare() {
+	if len(c.buf) > 0 && c.err == nil {
+		if err := c.prepare(); err != nil {
+			return err
+		}
 		_, c.err = c.w.Write(c.buf)
 		if cap(c.buf) > 4*lineBuffer {
 			c.buf = nil
@@ -101,14 +104,17 @@ func (c *lineConn) flush() error {
 	return c.err
 }
 
-// prepare gives the reader time for what is written next, and reports whether that may be. It requires that c.mu is
-// held.
-func (c *lineConn) prepare() bool {
+// prepare gives the reader time for what is written next. If that must not be written it drops what was kept back. It
+// requires that c.mu is held.
+func (c *lineConn) prepare() error {
 	if c.before != nil {
-		c.err = c.before()
+		if err := c.before(); err != nil {
+			c.buf = c.buf[:0]
+			return err
+		}
 	}
-	if c.patience == 0 || c.err != nil {
-		return c.err == nil
+	if c.patience == 0 {
+		return nil
 	}
 	if now := time.Now(); now.Sub(c.extended) > c.patience/2 {
 		c.extended = now
@@ -116,7 +122,7 @@ func (c *lineConn) prepare() bool {
 			f.SetWriteDeadline(now.Add(c.patience))
 		}
 	}
-	return true
+	return nil
 }
 
 // Close closes the stream, which also unblocks a Send that waits for its reader.

@@ -151,7 +151,7 @@ const maxLogged = stderrLine + 16
 // A closingDialer has something of its own that must be closed when all sessions have ended.
 type closingDialer interface {
 	Dialer
-	Close()
+	Close() error
 }
 
 // forward stands between clients and a server until ctx ends or the one client is gone.
@@ -178,7 +178,7 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var rec *Recorder
-	if c.Tape != "" {
+	if c.Tape != "" && (c.Mode != "replay" || c.OnMiss == "record") {
 		if rec, err = openRecorder(c, log); err != nil {
 			return err
 		}
@@ -192,16 +192,20 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 			}
 		}()
 	}
-	dialer, err := newDialer(c, log, rec)
+	dialer, err := newDialer(c, log, rec, std.err)
 	if err != nil {
 		return err
 	}
-	defer dialer.Close()
+	defer func() {
+		if closed := dialer.Close(); err == nil {
+			err = closed
+		}
+	}()
 	var chain []Interceptor
 	if len(c.Limits) > 0 {
 		chain = append(chain, limitInterceptor(NewLimiter(c.Limits), c.LimitStatus, c.LimitReport, log))
 	}
-	if rec != nil {
+	if rec != nil && c.Mode != "replay" { // a Player knows what of that is to be recorded
 		chain = append(chain, rec.Intercept)
 	}
 	bounds := Bounds{c.MaxSessions, c.MaxCalls, c.Idle, c.Lifetime, c.CallTimeout}
@@ -220,8 +224,16 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	return serveHTTP(ctx, front, listener, c.Grace)
 }
 
-// newDialer makes the way to the server that c names.
-func newDialer(c *Config, log *slog.Logger, rec *Recorder) (closingDialer, error) {
+// newDialer makes the way to the server that c names, or to the tape that stands in for it.
+func newDialer(c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (closingDialer, error) {
+	if c.Mode == "replay" {
+		return openReplay(c, log, rec, stderr)
+	}
+	return newServerDialer(c, log, rec)
+}
+
+// newServerDialer makes the way to the server that c names. rec may be nil.
+func newServerDialer(c *Config, log *slog.Logger, rec *Recorder) (closingDialer, error) {
 	switch {
 	case c.URL != nil:
 		d := newHTTPDialer(c.URL, c.CAs, c.MaxMessage, log)

@@ -97,6 +97,7 @@ type Message struct {
 	// Within is the client's call in whose exchange a server's call or notification came, where its Conn knows it and
 	// Stream is nil.
 	Within *PendingCall
+	own    *PendingCall // a Call's place in the book
 	// Refusal is the cause of a Response that the proxy made in place of the server's.
 	Refusal *Error
 }
@@ -174,6 +175,7 @@ type Error struct {
 	Tier       string        // the limit that was met, "" if none
 	RetryAfter time.Duration // 0 if unknown
 	Exit       string        // how the server's process ended, "" if it did not
+	Data       string        // JSON text of further members of data, "" for none
 	Cause      error         // may be nil
 }
 
@@ -214,6 +216,9 @@ func (e *Error) answer(id string) *Message {
 	}
 	if e.Exit != "" {
 		b = append(append(b, `,"exit":`...), quote(e.Exit)...)
+	}
+	if e.Data != "" {
+		b = append(append(b, ','), e.Data...)
 	}
 	raw := string(append(b, `}}}`...))
 	return &Message{Raw: raw, Kind: Response, ID: id, Error: raw[start : len(raw)-1], Local: true, Refusal: e}

@@ -92,6 +92,7 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 	switch m.Kind {
 	case Call:
 		call = &PendingCall{Message: m, Stream: m.Stream}
+		m.own = call
 		if m.Stream != nil {
 			ctx, call.cancel = context.WithCancel(ctx)
 			defer call.cancel()
@@ -257,7 +258,8 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		if m.Resumed { // sent again, as the client lost it the first time
 			s.strike(ToClient, m.ID)
 		}
-		if refusal := s.book(ToClient, &PendingCall{Message: m}); refusal != nil {
+		m.own = &PendingCall{Message: m}
+		if refusal := s.book(ToClient, m.own); refusal != nil {
 			p.refuseServer(s, m, refusal)
 			return
 		}

@@ -26,6 +26,7 @@ import (
 // are set before the first message. It may be used concurrently.
 type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
+	HTTP   bool       // the server is spoken to over HTTP
 	Redact *Redactor  // nil changes nothing
 	Log    *slog.Logger
 	Pass   bool
@@ -39,6 +40,9 @@ type Recorder struct {
 	ring  *tapeRing      // the sink, if it is one
 	aside sync.WaitGroup // of what is done by the side
 
+	calls atomic.Int64   // to the server, without an answer yet
+	seen  [2]atomic.Bool // eras, the stateless one last
+
 	lock  chan struct{} // holds a value while the following is used; taken before mu
 	sink  tapeSink
 	began bool   // the sink has the header
@@ -51,7 +55,6 @@ type Recorder struct {
 	seq    int64
 	counts tapeCounts
 	open   int // sessions
-	calls  int // to the server, without an answer yet
 	rates  []eventRate
 	dumped time.Time // when something last was reason to dump
 }
@@ -88,7 +91,7 @@ func (r *Recorder) Intercept(_ context.Context, s *Session, m *Message) (*Messag
 		err = r.message(s, m)
 	}
 	if err != nil && m.Dir == ToServer {
-		return nil, errNotRecorded(err)
+		return nil, err
 	}
 	return m, nil
 }
@@ -103,47 +106,39 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	if m.Dir == ToServer {
 		e.Dir = dirToServer
 	}
-	var own, within *PendingCall
-	switch {
-	case m.Kind == Call:
-		own = s.lookup(m.Dir, m.ID)
-	case m.Dir == ToServer && m.Method == methodCancelled:
-		within = s.lookup(ToServer, member(m.Params, "requestId"))
-	}
-	if m.Dir == ToClient && m.Kind != Response {
-		within = s.within(m)
-	}
 	r.travelled(&e, m)
-	var missed *Entry
-	r.mu.Lock()
-	if m.Kind == Response && m.Answers != nil {
-		r.calls -= btoi(m.Dir == ToClient && m.Answers.seq != 0)
-		if call := m.Answers; call.seq == 0 && m.Dir == ToClient && m.Local {
-			missed = &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: r.text(call.Message)}
-			r.add(s, missed)
-			call.seq = missed.Seq
-		}
-		e.Re, e.X = m.Answers.seq, m.Answers.x
-	}
-	if within != nil {
-		e.X = within.seq
-	}
-	if m.Kind == Call && m.Dir == ToServer {
+	switch call := m.Answers; {
+	case m.Kind == Call && m.Dir == ToServer:
 		r.era(m)
-		r.calls++
+		r.calls.Add(1)
+	case m.Kind == Response && call != nil:
+		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
+			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: r.text(call.Message)}))
+		} else if m.Dir == ToClient {
+			r.calls.Add(-1)
+		}
+		e.Re, e.X = call.seq.Load(), call.x.Load()
+	case m.Dir == ToServer && m.Method == methodCancelled:
+		if within := s.lookup(ToServer, member(m.Params, "requestId")); within != nil {
+			e.X = within.seq.Load()
+		}
+	case m.Dir == ToClient:
+		if within := s.within(m); within != nil {
+			e.X = within.seq.Load()
+		}
 	}
-	r.add(s, &e)
-	switch {
-	case m.Dir == ToServer || m.Kind != Response || r.rates == nil:
-	case m.Refusal != nil:
-		r.event("refusals")
-	case m.Error != "" || member(m.Result, "isError") == "true":
-		r.event("errors")
+	seq := r.add(s, &e)
+	if own := m.own; own != nil {
+		own.seq.Store(seq)
+		own.x.Store(e.X)
 	}
-	if own != nil {
-		own.seq, own.x = e.Seq, e.X
+	if m.Dir == ToClient && m.Kind == Response && r.rates != nil {
+		r.judge(m)
 	}
-	return r.added(m.Dir == ToClient || m.More)
+	if m.Dir == ToClient || !r.HTTP { // a Conn on stdio flushes before it writes
+		return nil
+	}
+	return r.Flush()
 }
 
 // text is the message as it stands on a tape.
@@ -179,13 +174,11 @@ func (r *Recorder) opaque(s *Session, m *Message) error {
 	if m.Reply != nil {
 		e.Headers = tapeHeaders(m.Reply.Header, e.Headers, "Content-Type")
 	}
-	within := s.within(m)
-	r.mu.Lock()
-	if within != nil {
-		e.X = within.seq
+	if within := s.within(m); within != nil {
+		e.X = within.seq.Load()
 	}
 	r.add(s, &e)
-	return r.added(true)
+	return nil
 }
 
 // travelled says how m got here.
@@ -200,7 +193,7 @@ func (r *Recorder) travelled(e *Entry, m *Message) {
 	}
 	switch {
 	case m.Local:
-	case r.Header.Server != "http":
+	case !r.HTTP:
 		e.Via = viaStdio
 	case m.Dir == ToServer:
 		e.Via = viaPost
@@ -237,55 +230,78 @@ func tapeHeaders(h http.Header, object string, names ...string) string {
 	return object
 }
 
-// era notes the era of a call. It requires that r.mu is held.
+// era notes the era of a call.
 func (r *Recorder) era(m *Message) {
 	era := eraSession
 	if isStateless(m.Revision) {
 		era = eraStateless
 	}
-	if !slices.Contains(r.counts.eras, era) {
-		r.counts.eras = append(r.counts.eras, era)
+	if i := btoi(era == eraStateless); !r.seen[i].Load() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.seen[i].Store(true)
+		if !slices.Contains(r.counts.eras, era) {
+			r.counts.eras = append(r.counts.eras, era)
+		}
 	}
 }
 
-// add numbers e, which belongs to s if that is not nil, and puts it with the lines to be written. It
-// requires that r.mu is held.
-func (r *Recorder) add(s *Session, e *Entry) {
+// session returns the number of s, 0 if it has none, and begins it on the tape if that is not done.
+func (r *Recorder) session(s *Session) int64 {
+	if s == nil || s.Transient {
+		return 0
+	}
+	if n := s.tape.Load(); n != 0 {
+		return n
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.tape.Load() == 0 {
+		r.counts.sessions++
+		r.open++
+		s.tape.Store(r.counts.sessions)
+		r.line(&Entry{Kind: lineOpen, Session: r.counts.sessions})
+	}
+	return s.tape.Load()
+}
+
+// add numbers e, which belongs to s if that is not nil, puts it with the lines to be written, and returns the number.
+// Most of the line is made before the lock is taken, for which all messages wait.
+func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
+	var room [256]byte
+	e.Session = r.session(s)
+	fields := appendFields(room[:0], e)
+	r.mu.Lock()
+	seq = r.stamp(e.Kind)
+	r.buf = append(r.buf, fields...)
+	if e.Msg != "" {
+		r.buf = append(append(r.buf, `,"msg":`...), e.Msg...)
+	}
+	r.buf = append(r.buf, '}', '\n')
+	full := len(r.buf) >= recordBuffer
+	r.mu.Unlock()
+	if full {
+		r.Flush()
+	}
+	return seq
+}
+
+// stamp begins a line and returns its number. It requires that r.mu is held.
+func (r *Recorder) stamp(kind string) int64 {
 	if r.start.IsZero() {
 		r.start = time.Now()
 	}
-	e.T = time.Since(r.start)
-	if s != nil && !s.Transient {
-		if s.tape == 0 {
-			r.counts.sessions++
-			r.open++
-			s.tape = r.counts.sessions
-			r.line(&Entry{Kind: lineOpen, T: e.T, Session: s.tape})
-		}
-		e.Session = s.tape
-	}
-	r.line(e)
-}
-
-// line requires that r.mu is held.
-func (r *Recorder) line(e *Entry) {
 	r.seq++
-	e.Seq = r.seq
 	r.counts.lines++
-	if e.Kind == lineMsg {
-		r.counts.messages++
-	}
-	r.buf = appendEntry(r.buf, e)
+	r.counts.messages += int64(btoi(kind == lineMsg))
+	r.buf = appendStamp(r.buf, r.seq, time.Since(r.start))
+	return r.seq
 }
 
-// added unlocks r.mu, and writes the lines unless more follow.
-func (r *Recorder) added(more bool) error {
-	enough := len(r.buf) >= recordBuffer
-	r.mu.Unlock()
-	if more && !enough {
-		return nil
-	}
-	return r.Flush()
+// line writes e. It requires that r.mu is held.
+func (r *Recorder) line(e *Entry) {
+	r.stamp(e.Kind)
+	r.buf = append(appendFields(r.buf, e), '}', '\n')
 }
 
 // Ended records the end of a session.
@@ -326,14 +342,16 @@ func (r *Recorder) note(s *Session, e Entry) {
 		r.missed.Add(1)
 		return
 	}
-	r.mu.Lock()
 	if e.Kind == lineClose {
-		if s.tape == 0 {
-			r.mu.Unlock()
+		if s.tape.Load() == 0 {
 			return
 		}
-		r.open--
+		defer func() {
+			r.mu.Lock()
+			r.open--
+			r.mu.Unlock()
+		}()
 	}
 	r.add(s, &e)
-	r.added(false)
+	r.Flush()
 }

@@ -26,7 +26,7 @@ func recordTalk(w *talk) (rec *Recorder, check func()) {
 	rec = newRecorder(file, w.log)
 	rec.Header.Client, rec.Header.Server = w.client, "stdio"
 	if w.overHTTP() {
-		rec.Header.Server = "http"
+		rec.Header.Server, rec.HTTP = "http", true
 	}
 	return rec, func() {
 		if err := rec.Close(); err != nil {
@@ -171,6 +171,7 @@ func (s *recordSink) write(lines []byte) error {
 }
 
 func (*recordSink) full() int { return 0 }
+func (*recordSink) idle()     {}
 
 func (s *recordSink) finish(end *Entry) error {
 	return s.write(appendEntry(nil, end))
@@ -203,6 +204,7 @@ func TestRecordStopsWhenTheTapeFails(t *testing.T) {
 		defer x.p.Close()
 		sink := &recordSink{}
 		r := newRecorder(sink, slog.New(slog.DiscardHandler))
+		r.HTTP = true
 		var failed []error
 		r.Fail = func(err error) { failed = append(failed, err) }
 		if err := recordCall(t, r, x.s, 1); err != nil {
@@ -232,6 +234,7 @@ func TestRecordSaysWhatItMissed(t *testing.T) {
 		defer x.p.Close()
 		sink := &recordSink{}
 		r := newRecorder(sink, slog.New(slog.DiscardHandler))
+		r.HTTP = true
 		r.Pass = true
 		for id := 1; id <= 4; id++ {
 			if id == 2 {

@@ -26,6 +26,8 @@ type tapeSink interface {
 	// full reports by how much the tape is larger than it should be: 1 is not at all, 2 is so much that it
 	// cannot wait.
 	full() int
+	// idle does what need not be done while a message waits. It is called now and then.
+	idle()
 	// finish ends the tape with the line end, whose Sum it sets.
 	finish(end *Entry) error
 }
@@ -33,11 +35,17 @@ type tapeSink interface {
 // Flush writes the lines of the messages that were said to be followed by more. A Conn that kept those
 // back calls it before it writes them. It returns when all lines that were there are written.
 func (r *Recorder) Flush() error {
-	if err := r.acquire(); err != nil {
-		return r.fail(err)
+	err := r.acquire()
+	if err == nil {
+		err = r.flush()
+		<-r.lock
+	} else {
+		err = r.fail(err)
 	}
-	defer func() { <-r.lock }()
-	return r.flush()
+	if err != nil {
+		return errNotRecorded(err)
+	}
+	return nil
 }
 
 // Sent is called when messages were passed on to a client. Their lines go with those of the next message to the
@@ -52,7 +60,10 @@ func (r *Recorder) Sent() {
 			r.mu.Lock()
 			r.due = false
 			r.mu.Unlock()
-			r.Flush()
+			if r.Flush() == nil && r.acquire() == nil {
+				r.sink.idle()
+				<-r.lock
+			}
 		})
 	}
 }
@@ -140,7 +151,7 @@ func (r *Recorder) end() *Entry {
 func (r *Recorder) rotate(full int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	own := r.open == 0 && r.calls == 0
+	own := r.open == 0 && r.calls.Load() == 0
 	if len(r.buf) > 0 || !own && full < 2 {
 		return nil
 	}
@@ -151,6 +162,8 @@ func (r *Recorder) rotate(full int) error {
 	r.counts.lines, r.counts.messages = 0, 0
 	r.Header.Continues = "the tape before"
 	if own {
+		r.seen[0].Store(false)
+		r.seen[1].Store(false)
 		r.Header.Continues, r.seq, r.counts = "", 0, tapeCounts{}
 	}
 	return nil
@@ -188,7 +201,7 @@ func (r *Recorder) sees() bool {
 	r.mu.Lock()
 	missed := r.missed.Add(linesIn(r.buf))
 	r.buf = r.buf[:0]
-	r.add(nil, &Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
+	r.line(&Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
 	lines, header := r.take(), r.header()
 	r.mu.Unlock()
 	if err := r.write(lines, header); err != nil {

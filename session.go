@@ -28,7 +28,8 @@ type PendingCall struct {
 	cancel  context.CancelFunc // ends what carries the call; may be nil
 
 	deadline time.Time // guarded by the session; zero means none
-	seq, x   int64     // of its line on the tape, and of that line's exchange; guarded by the Recorder
+
+	seq, x atomic.Int64 // of its line on the tape, and of that line's exchange; see [Entry]
 }
 
 // A Session ties a client's Conn to a server's. Up to 2025-11-25 it is what Mcp-Session-Id names,
@@ -43,7 +44,7 @@ type Session struct {
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
 	sent      func()                                  // see Proxy
 	aside     atomic.Int32                            // what the proxy is telling the server by itself
-	tape      int64                                   // number on the tape, 0 for none; guarded by the Recorder
+	tape      atomic.Int64                            // number on the tape, 0 for none
 
 	mu       sync.Mutex                 // protects following
 	id       string                     // towards the client; "" if it has none

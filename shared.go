@@ -347,11 +347,7 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 	if m.Kind != Call && (m.Local || m.Method == methodCancelled) {
 		return nil // the end of ctx cancels
 	}
-	if m.Kind == Response {
-		// MCP 2026-07-28, both transports: "The client MUST NOT" send "JSON-RPC responses."
-		return &Error{Code: codeInvalid, Status: 400, Text: "no responses from clients in this revision"}
-	}
-	if err := h.check(m); err != nil {
+	if err := h.shared.params.refusal(m); err != nil {
 		return err
 	}
 	run, err := h.shared.get(ctx, h.patience)
@@ -408,21 +404,4 @@ func (h *sharedHandle) carry(c *sharedCall) bool {
 		}
 	}
 	return false
-}
-
-// check does for the process what an HTTP server owes: it compares the headers that mirror the
-// body (MCP 2026-07-28, Streamable HTTP, Server Validation).
-func (h *sharedHandle) check(m *Message) error {
-	if m.Origin == nil {
-		return nil
-	}
-	if err := h.shared.params.check(m.Origin.Header, m); err != nil {
-		return &Error{Code: codeHeader, Status: 400, Text: err.Error()}
-	}
-	if m.Kind == Call && m.Revision == "" {
-		// On stdio nothing but _meta tells the revisions apart: the process would take this for an
-		// older one.
-		return &Error{Code: codeParams, Status: 400, Text: "params._meta has no io.modelcontextprotocol/protocolVersion"}
-	}
-	return nil
 }

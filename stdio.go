@@ -61,11 +61,12 @@ func (d *commandDialer) Dial(_ context.Context, s *Session, receive func(*Messag
 }
 
 // Close ends the server that sessions share. All sessions must have ended.
-func (d *commandDialer) Close() {
+func (d *commandDialer) Close() error {
 	d.shared.Close()
 	if d.release != nil {
 		d.release()
 	}
+	return nil
 }
 
 // ended waits for p, whose output is at its end, and says what became of it.

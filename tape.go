@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -89,8 +90,10 @@ type Entry struct {
 	Sum     string // end: SHA-256 of all before it
 	Counts  string // end: JSON text
 
-	Offset int64 // of the line in its file; set by a TapeReader, as is Size
+	Offset int64 // of the line in its file; set by a TapeReader, as are Size and MsgLast
 	Size   int   // of the line with its line end
+	// MsgLast says that Msg is what the line ends with, but for a bracket and the line end.
+	MsgLast bool
 }
 
 // dirNames are the words for a [Direction].
@@ -101,10 +104,23 @@ const (
 
 // appendEntry appends e as a line to dst.
 func appendEntry(dst []byte, e *Entry) []byte {
-	dst = strconv.AppendInt(append(dst, `{"seq":`...), e.Seq, 10)
-	us := e.T.Microseconds()
+	dst = appendFields(appendStamp(dst, e.Seq, e.T), e)
+	if e.Msg != "" {
+		dst = append(append(dst, `,"msg":`...), e.Msg...)
+	}
+	return append(dst, '}', '\n')
+}
+
+// appendStamp appends how a line begins.
+func appendStamp(dst []byte, seq int64, t time.Duration) []byte {
+	dst = strconv.AppendInt(append(dst, `{"seq":`...), seq, 10)
+	us := t.Microseconds()
 	dst = strconv.AppendInt(append(dst, `,"t":`...), us/1000, 10)
-	dst = append(dst, '.', byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10))
+	return append(dst, '.', byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10))
+}
+
+// appendFields appends what stands between that and the message.
+func appendFields(dst []byte, e *Entry) []byte {
 	dst = append(append(append(dst, `,"kind":"`...), e.Kind...), '"')
 	number := func(name string, n int64) {
 		if n != 0 {
@@ -120,7 +136,9 @@ func appendEntry(dst []byte, e *Entry) []byte {
 	text("dir", e.Dir)
 	number("x", e.X)
 	number("re", e.Re)
-	text("via", e.Via)
+	if e.Via != viaStdio || e.Kind != lineMsg {
+		text("via", e.Via)
+	}
 	number("status", int64(e.Status))
 	text("event", e.Event)
 	if e.Headers != "" {
@@ -142,10 +160,7 @@ func appendEntry(dst []byte, e *Entry) []byte {
 		dst = append(append(dst, `,"counts":`...), e.Counts...)
 	}
 	text("sha256", e.Sum)
-	if e.Msg != "" {
-		dst = append(append(dst, `,"msg":`...), e.Msg...)
-	}
-	return append(dst, '}', '\n')
+	return dst
 }
 
 // appendQuoted appends s as a JSON string.
@@ -250,7 +265,7 @@ func (t *TapeReader) Next() (*Entry, error) {
 		if err != nil {
 			return nil, t.fault("%v", err)
 		}
-		e.Offset, e.Size = t.offset, len(line)
+		e.Offset, e.Size, e.MsgLast = t.offset, len(line), e.Msg != "" && bytes.HasSuffix(line[:len(line)-len("}\n")], []byte(e.Msg))
 		t.offset += int64(len(line))
 		jumps := e.Kind == lineBlind || t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != "")
 		if e.Seq != t.seq+1 && !(jumps && e.Seq > t.seq) {
@@ -322,6 +337,9 @@ func ParseEntry(line string) (*Entry, error) {
 			wrong = key
 		}
 	})
+	if e.Via == "" && !e.Local && e.Kind == lineMsg {
+		e.Via = viaStdio
+	}
 	switch {
 	case err != nil:
 		return nil, err

@@ -60,7 +60,7 @@ func TestTapeKeepsEveryField(t *testing.T) {
 		t.Fatal(err, tape.Warnings())
 	}
 	for i := range all {
-		got[i].Offset, got[i].Size = 0, 0
+		got[i].Offset, got[i].Size, got[i].MsgLast = 0, 0, false
 		if !reflect.DeepEqual(*got[i], all[i]) {
 			t.Errorf("line %d: got %+v, want %+v", i+1, *got[i], all[i])
 		}
@@ -122,7 +122,7 @@ func FuzzTape(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%q was written as %q: %v", text, line, err)
 			}
-			again.Offset, again.Size = e.Offset, e.Size
+			again.Offset, again.Size, again.MsgLast = e.Offset, e.Size, e.MsgLast
 			if !reflect.DeepEqual(again, e) {
 				t.Fatalf("%q: got %+v, want %+v", line, again, e)
 			}

@@ -21,6 +21,9 @@ import (
 
 const tapeSyncInterval = time.Second
 
+// maxRest is how many bytes may wait to be summed up.
+const maxRest = 1 << 20
+
 // maxTapes bounds how many names are tried for the next tape of a recording.
 const maxTapes = 100_000
 
@@ -40,6 +43,7 @@ type tapeFile struct {
 	f    *os.File // nil between two files
 	size int64
 	sum  hash.Hash
+	rest []byte // what was written and is not in sum yet
 	n    int    // of the file, counted from 1
 	last string // name of the file before
 
@@ -103,7 +107,7 @@ func (t *tapeFile) create() (err error) {
 	if errors.Is(err, os.ErrExist) && t.n == 1 {
 		return fmt.Errorf("%s exists: name another file, or see -tape-append", t.path)
 	}
-	t.size, t.sum = 0, sha256.New()
+	t.size, t.sum, t.rest = 0, sha256.New(), nil
 	return err
 }
 
@@ -152,7 +156,9 @@ func (t *tapeFile) write(lines []byte) error {
 		return err
 	}
 	t.size += int64(n)
-	t.sum.Write(lines)
+	if t.rest = append(t.rest, lines...); len(t.rest) >= maxRest {
+		t.idle()
+	}
 	switch t.sync {
 	case syncEach:
 		return t.f.Sync()
@@ -160,6 +166,12 @@ func (t *tapeFile) write(lines []byte) error {
 		return t.syncLater()
 	}
 	return nil
+}
+
+// idle brings the checksum up to date.
+func (t *tapeFile) idle() {
+	t.sum.Write(t.rest)
+	t.rest = t.rest[:0]
 }
 
 // syncLater brings the file to the disk a moment later, and returns the error of an earlier time.
@@ -195,6 +207,7 @@ func (t *tapeFile) full() int {
 
 // finish writes the end and closes the file.
 func (t *tapeFile) finish(end *Entry) error {
+	t.idle()
 	end.Sum = hex.EncodeToString(t.sum.Sum(nil))
 	err := t.write(appendEntry(nil, end))
 	if err == nil && t.sync != syncNever {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -74,6 +75,59 @@ func runTape(c *Config, std stdio) (err error) {
 	return scrubTape(c, in, out, std.err)
 }
 
+// A replay is a Player with the server that gets what is not on its tape.
+type replay struct {
+	*Player
+	server closingDialer // nil for none
+	stderr io.Writer
+}
+
+// openReplay makes the Player that c asks for. rec is nil unless what the server says is to be recorded.
+func openReplay(c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (*replay, error) {
+	o := PlayerOptions{
+		Order: c.Order, Ignore: c.Ignore, OnExhausted: c.OnExhausted, Speed: c.Speed, FailUnused: c.FailUnused,
+		RedactKey: c.RedactKey, Max: longestLine(c), Log: log,
+	}
+	p := &replay{stderr: stderr}
+	if c.OnMiss != "error" {
+		server, err := newServerDialer(c, log, rec)
+		if err != nil {
+			return nil, err
+		}
+		p.server, o.Server = server, server
+	}
+	if rec != nil {
+		o.Record = rec.Intercept
+	}
+	var err error
+	if c.Tape == "" {
+		p.Player, err = OpenPlayer(strings.NewReader(demoTape), "the tape that is built in", o)
+		return p, err
+	}
+	f, err := os.Open(c.Tape)
+	if err != nil {
+		return nil, fmt.Errorf("-tape: %w", err)
+	}
+	if p.Player, err = OpenPlayer(f, c.Tape, o); err != nil {
+		f.Close()
+	}
+	return p, err
+}
+
+// Close says what became of the run.
+func (p *replay) Close() error {
+	text, ok := p.Report()
+	p.Player.Close()
+	if p.server != nil {
+		p.server.Close()
+	}
+	io.WriteString(p.stderr, text)
+	if !ok {
+		return errFound
+	}
+	return nil
+}
+
 // scrubTape does -mode=tape redact.
 func scrubTape(c *Config, in io.Reader, out, warnings io.Writer) error {
 	t, err := NewTapeReader(in, c.Args[1], longestLine(c))
@@ -105,7 +159,7 @@ func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
 	case c.TapeRing > 0:
 		file = &tapeFile{path: c.Tape, sync: c.TapeSync, n: 1}
 		sink = &tapeRing{size: c.TapeRing, files: file}
-	case c.TapeAppend && missing == nil:
+	case c.Mode == "replay" || c.TapeAppend && missing == nil:
 		file, state, err = reopenTape(c.Tape, c.TapeSync, int64(c.TapeRotate), longestLine(c))
 		sink = file
 	default:
@@ -126,7 +180,7 @@ func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
 		r.Header.Client = "http"
 	}
 	if c.URL != nil {
-		r.Header.Server = "http"
+		r.Header.Server, r.HTTP = "http", true
 	} else if c.Demo {
 		r.Header.Server = "demo"
 	}
@@ -134,6 +188,13 @@ func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
 		if key, err = hex.DecodeString(state.header.Key); err != nil {
 			return nil, fmt.Errorf("-tape: %s: key is not hexadecimal", c.Tape)
 		}
+	}
+	if c.Mode == "replay" {
+		if r.Redact, err = newTapeRedactor(&state.header, c.RedactKey); err != nil {
+			return nil, fmt.Errorf("-tape: %w", err)
+		}
+		r.resume(state)
+		return r, file.goOn()
 	}
 	if r.Redact = NewRedactor(c.Redact, key); r.Redact != nil {
 		r.Header.Redact = r.Redact.Rules()

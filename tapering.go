@@ -48,6 +48,7 @@ type tapeRing struct {
 func (*tapeRing) begin(TapeHeader) error { return nil }
 func (*tapeRing) full() int              { return 0 }
 func (*tapeRing) finish(*Entry) error    { return nil }
+func (*tapeRing) idle()                  {}
 
 func (t *tapeRing) write(lines []byte) error {
 	t.batches, t.bytes = append(t.batches, bytes.Clone(lines)), t.bytes+len(lines)
@@ -136,8 +137,17 @@ func (r *Recorder) dumpOnSignal() (stop func()) {
 	}
 }
 
-// event counts what may be reason to dump. It requires that r.mu is held.
-func (r *Recorder) event(kind string) {
+// judge counts a response that may be reason to dump.
+func (r *Recorder) judge(m *Message) {
+	kind := "errors"
+	switch {
+	case m.Refusal != nil:
+		kind = "refusals"
+	case m.Error == "" && member(m.Result, "isError") != "true":
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	now := time.Now()
 	for i := range r.rates {
 		if rate := &r.rates[i]; rate.Kind == kind && rate.reached(now) {

@@ -63,7 +63,7 @@ func shownHeader(name string, h *TapeHeader) string {
 		text += ", redacted"
 	}
 	if h.Ring != "" {
-		text += ", the last " + h.Ring
+		text += ", the last stretch, kept because of " + h.Ring
 	}
 	if h.Continues != "" {
 		text += ", continues " + h.Continues

@@ -199,8 +199,8 @@ func TestShowTapeTakesWhatIsCut(t *testing.T) {
 	if !errors.As(err, &fault) || !strings.Contains(out.String(), "exit status 0") {
 		t.Errorf("got %v and %q, want a TapeError after all lines that are good", err, out.String())
 	}
-	err = showTape(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 200})
-	if !errors.As(err, &fault) || !strings.Contains(fault.Reason, "more than 200") {
+	err = showTape(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 190})
+	if !errors.As(err, &fault) || !strings.Contains(fault.Reason, "more than 190") {
 		t.Errorf("got %v, want a TapeError about a long line", err)
 	}
 }

@@ -1,0 +1,403 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"cmp"
+	"hash/maphash"
+	"io"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// A playIndex says where on a tape the calls are and what belongs to them; the messages stay in the file. It is not
+// changed once it is finished.
+type playIndex struct {
+	lines []playLine // the first stands for none
+	calls []playCall // until finish in the order of the tape, then of the sessions; those answered by rule last
+	plain int        // how many of calls are not answered by rule
+
+	raw, exact, loose []int32 // calls in the order of that key
+	all               []int64 // sessions with calls that are not answered by rule
+
+	methods   map[string]bool // of calls
+	stateless bool            // there are calls of 2026-07-28 or later
+	revisions map[string]bool // later than 2026-07-28, in which calls were answered
+	skipped   int             // messages that cannot be played
+
+	sessions map[int64]*indexSession // until finish, as odd
+	odd      map[int64]string        // revisions later than 2026-07-28, by the seq of calls without answer
+
+	seed   maphash.Seed
+	ignore []Pointer
+}
+
+// A playLine is a message of the server, or the answer of the client that the server waited for.
+type playLine struct {
+	offset, t    int64 // t in microseconds
+	seq, re      int64
+	size         int32
+	next         int32 // of the same exchange, 0 for none
+	idFrom, idTo int32 // where in the message the id of a response is
+	whole        bool  // offset and size are those of the line, not of the message
+	reply        bool  // of the client
+}
+
+// A playCall is a call of a client and what belongs to it.
+type playCall struct {
+	seq, session     int64
+	raw, key, loose  uint64
+	method, selector uint64
+	line, response   int32 // response is 0 if there is none
+	first, last      int32 // of the exchange, but for the response
+	after, afterLast int32 // what belonged to no call and came next
+	status           int16 // of the HTTP response without a message, 0 for none
+	rule             bool  // such calls are answered by rule
+	failed           bool  // response is an error
+	cancelled        bool  // by the client
+	gone             bool  // it is not played: it never reached the server, or the front refuses it
+	instead          int32 // the call that a rule made of it, counted from 1; 0 for none
+}
+
+// An indexSession is what the index knows of a session while it is made.
+type indexSession struct {
+	done        int32 // the call that was answered last, else the first one, counted from 1; 0 for none
+	early, last int32 // what came before any call
+}
+
+func newPlayIndex(ignore []Pointer) *playIndex {
+	return &playIndex{
+		lines: make([]playLine, 1), ignore: ignore, seed: maphash.MakeSeed(),
+		methods: map[string]bool{}, revisions: map[string]bool{}, sessions: map[int64]*indexSession{}, odd: map[int64]string{},
+	}
+}
+
+// read takes in all of t.
+func (x *playIndex) read(t *TapeReader) error {
+	for {
+		e, err := t.Next()
+		if err == io.EOF {
+			x.finish()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		x.add(e)
+	}
+}
+
+// call finds a call by its seq, nil if there is none that the server got.
+func (x *playIndex) call(seq int64) *playCall {
+	i, ok := slices.BinarySearchFunc(x.calls, seq, func(c playCall, seq int64) int { return cmp.Compare(c.seq, seq) })
+	if !ok || seq == 0 {
+		return nil
+	}
+	if instead := x.calls[i].instead; instead != 0 {
+		i = int(instead - 1)
+	}
+	return &x.calls[i]
+}
+
+// add takes in one line. What the proxy made itself is no part of the server.
+func (x *playIndex) add(e *Entry) {
+	if e.Kind == lineRaw && e.Status != 0 {
+		if c := x.call(e.X); c != nil && e.Dir == dirToClient {
+			c.status = int16(e.Status)
+		}
+	}
+	if e.Kind != lineMsg || e.Local {
+		return
+	}
+	m, err := Parse(e.Msg)
+	if err != nil {
+		x.skipped++
+		return
+	}
+	s := x.sessions[e.Session]
+	if s == nil {
+		s = &indexSession{}
+		x.sessions[e.Session] = s
+	}
+	switch {
+	case e.Dir == dirToClient && e.Was != 0: // a rule's work, which the rule does again
+	case e.Dir == dirToClient && m.Kind == Response:
+		x.addResponse(s, e, m)
+	case e.Dir == dirToClient:
+		if c := x.call(e.X); c != nil {
+			x.link(&c.first, &c.last, e)
+		} else if s.done != 0 {
+			x.link(&x.calls[s.done-1].after, &x.calls[s.done-1].afterLast, e)
+		} else {
+			x.link(&s.early, &s.last, e)
+		}
+	case m.Kind == Call:
+		x.addCall(s, e, m)
+	case m.Kind == Response:
+		if c := x.call(e.X); c != nil && c.response == 0 {
+			x.lines[x.link(&c.first, &c.last, e)].reply = true
+		}
+	case m.Method == methodCancelled:
+		if c := x.call(e.X); c != nil && c.response == 0 {
+			c.cancelled = true
+		}
+	}
+}
+
+// link appends e to the list from first to last and returns its index.
+func (x *playIndex) link(first, last *int32, e *Entry) int32 {
+	i := x.line(e)
+	if *last == 0 {
+		*first = i
+	} else {
+		x.lines[*last].next = i
+	}
+	*last = i
+	return i
+}
+
+func (x *playIndex) line(e *Entry) int32 {
+	l := playLine{offset: e.Offset, size: int32(e.Size), t: e.T.Microseconds(), seq: e.Seq, re: e.Re, whole: !e.MsgLast}
+	if e.MsgLast {
+		l.offset, l.size = e.Offset+int64(e.Size-len(e.Msg)-len("}\n")), int32(len(e.Msg))
+	}
+	x.lines = append(x.lines, l)
+	return int32(len(x.lines) - 1)
+}
+
+func (x *playIndex) addCall(s *indexSession, e *Entry, m *Message) {
+	if c := x.call(e.Was); c != nil {
+		c.gone, c.instead = true, int32(len(x.calls)+1)
+	}
+	c := playCall{
+		seq: e.Seq, session: e.Session, line: x.line(e), rule: answeredByRule(m.Method),
+		method: x.hash(m.Method), selector: x.hash(m.Method, selectorOf(m)),
+	}
+	c.raw = x.rawKey(m)
+	c.key, c.loose = x.work(m)
+	if s.done == 0 {
+		c.after, c.afterLast = s.early, s.last
+		s.done = int32(len(x.calls) + 1)
+	}
+	x.methods[m.Method] = true
+	x.stateless = x.stateless || isStateless(m.Revision)
+	if m.Revision > statelessRevision {
+		x.odd[e.Seq] = m.Revision
+	}
+	x.calls = append(x.calls, c)
+}
+
+func (x *playIndex) addResponse(s *indexSession, e *Entry, m *Message) {
+	c := x.call(e.Re)
+	if c == nil || c.response != 0 {
+		x.skipped++
+		return
+	}
+	c.response, c.failed = x.line(e), m.Error != ""
+	from, to, _ := locate(e.Msg, "id")
+	x.lines[c.response].idFrom, x.lines[c.response].idTo = int32(from), int32(to)
+	if c.session == e.Session {
+		s.done = int32(sort.Search(len(x.calls), func(i int) bool { return x.calls[i].seq > c.seq }))
+	}
+	if m.Result != "" && x.odd[c.seq] != "" {
+		x.revisions[x.odd[c.seq]] = true
+	}
+	delete(x.odd, c.seq)
+	// The front checks headers, revision and _meta before it looks for a call, as every server of 2026-07-28 does.
+	switch member(m.Error, "code") {
+	case "-32020", "-32022":
+		c.gone = true
+	case "-32602":
+		c.gone = e.Status == 400
+	}
+}
+
+// finish sorts what was added.
+func (x *playIndex) finish() {
+	x.sessions, x.odd = nil, nil
+	x.calls = slices.DeleteFunc(x.calls, func(c playCall) bool { return c.gone })
+	slices.SortStableFunc(x.calls, func(a, b playCall) int {
+		if a.rule != b.rule {
+			return btoi(a.rule) - btoi(b.rule)
+		}
+		return cmp.Compare(a.session, b.session)
+	})
+	x.exact = make([]int32, len(x.calls))
+	for i, c := range x.calls {
+		x.exact[i] = int32(i)
+		x.plain += btoi(!c.rule)
+	}
+	x.all = x.sessionsOf(x.exact[:x.plain]) // not yet in the order of keys
+	x.raw, x.loose = slices.Clone(x.exact), slices.Clone(x.exact)
+	slices.SortStableFunc(x.raw, func(a, b int32) int { return cmp.Compare(x.calls[a].raw, x.calls[b].raw) })
+	slices.SortStableFunc(x.exact, func(a, b int32) int { return cmp.Compare(x.calls[a].key, x.calls[b].key) })
+	slices.SortStableFunc(x.loose, func(a, b int32) int { return cmp.Compare(x.calls[a].loose, x.calls[b].loose) })
+}
+
+// equal returns the calls with this key, and those that are also loosely equal, in recorded order, session by session.
+func (x *playIndex) equal(key, loose uint64) (exact, wide []int32) {
+	from, to := x.span(x.exact, func(c *playCall) int { return cmp.Compare(c.key, key) })
+	exact = x.exact[from:to]
+	from, to = x.span(x.loose, func(c *playCall) int { return cmp.Compare(c.loose, loose) })
+	return exact, x.loose[from:to]
+}
+
+// of returns those calls of group, which is of one key, that belong to session.
+func (x *playIndex) of(group []int32, session int64) []int32 {
+	from, to := x.span(group, func(c *playCall) int { return cmp.Compare(c.session, session) })
+	return group[from:to]
+}
+
+func (x *playIndex) span(list []int32, compare func(c *playCall) int) (from, to int) {
+	from = sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) >= 0 })
+	to = from + sort.Search(len(list)-from, func(i int) bool { return compare(&x.calls[list[from+i]]) > 0 })
+	return from, to
+}
+
+// sessionsOf returns the sessions in which there is a call of group, which is of one key.
+func (x *playIndex) sessionsOf(group []int32) (list []int64) {
+	for i := 0; i < len(group); {
+		s := x.calls[group[i]].session
+		list = append(list, s)
+		i += sort.Search(len(group)-i, func(j int) bool { return x.calls[group[i+j]].session > s })
+	}
+	return list
+}
+
+// begin returns where in calls those of session begin that are not answered by rule, and how many there are.
+func (x *playIndex) begin(session int64) (from, n int) {
+	plain := x.calls[:x.plain]
+	from = sort.Search(len(plain), func(i int) bool { return plain[i].session >= session })
+	return from, sort.Search(len(plain)-from, func(i int) bool { return plain[from+i].session > session })
+}
+
+// keys returns the key by which a call is found, and the one that leaves out what may be ignored. Neither has the id or
+// what the protocol has in _meta: the progress token, revision, client and capabilities, and the trace. What else is in
+// _meta is part of the first alone, as some clients number their calls there.
+func (x *playIndex) keys(m *Message) (key, loose uint64) {
+	raw := x.rawKey(m)
+	if from, to := x.span(x.raw, func(c *playCall) int { return cmp.Compare(c.raw, raw) }); from < to {
+		c := &x.calls[x.raw[from]]
+		return c.key, c.loose
+	}
+	return x.work(m)
+}
+
+// rawKey is the same only for calls that keys are the same of: it saves working them out for params in the recorded form.
+func (x *playIndex) rawKey(m *Message) uint64 {
+	var h maphash.Hash
+	h.SetSeed(x.seed)
+	h.WriteString(m.Method)
+	h.WriteByte(0xff)
+	from, to, ok := 0, 0, false
+	if strings.Contains(m.Params, `"_meta"`) {
+		from, to, ok = locate(m.Params, "_meta")
+	}
+	if ok {
+		h.WriteString(m.Params[:from])
+		eachMember(m.Params[from:to], func(key, value string) {
+			if !ofProtocol(key) {
+				h.WriteString(key)
+				h.WriteByte(0xff)
+				h.WriteString(value)
+			}
+		})
+		h.WriteByte(0xff)
+	}
+	h.WriteString(m.Params[to:])
+	return h.Sum64()
+}
+
+// work works out the keys of a call.
+func (x *playIndex) work(m *Message) (key, loose uint64) {
+	params := matchedParams(m.Params)
+	text := encodeJSON(params)
+	key = x.hash("exact", m.Method, text)
+	object, _ := params.(map[string]any)
+	if _, has := object["_meta"]; has || len(x.ignore) > 0 {
+		ignore := append(x.ignore[:len(x.ignore):len(x.ignore)], Pointer{"params", "_meta"})
+		text = encodeJSON(without(params, Pointer{"params"}, ignore))
+	}
+	return key, x.hash("loose", m.Method, text)
+}
+
+// hash is of texts, none of which runs into the next.
+func (x *playIndex) hash(texts ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(x.seed)
+	for _, text := range texts {
+		h.WriteString(text)
+		h.WriteByte(0xff) // in no UTF-8
+	}
+	return h.Sum64()
+}
+
+// matchedParams is what of params tells calls apart, as decodeJSON has it.
+func matchedParams(params string) any {
+	if params == "" {
+		params = "{}"
+	}
+	v := decodeJSON(params)
+	object, _ := v.(map[string]any)
+	meta, ok := object["_meta"].(map[string]any)
+	if !ok {
+		return v
+	}
+	for k := range meta {
+		if ofProtocol(k) {
+			delete(meta, k)
+		}
+	}
+	if len(meta) == 0 {
+		delete(object, "_meta")
+	}
+	return v
+}
+
+// ofProtocol reports whether a key of _meta is one of MCP's own, or of a trace. "Any prefix where the second label is
+// modelcontextprotocol or mcp is reserved for MCP use."
+func ofProtocol(key string) bool {
+	switch key {
+	case "progressToken", "traceparent", "tracestate", "baggage":
+		return true
+	}
+	prefix, _, _ := strings.Cut(key, "/")
+	labels := strings.Split(prefix, ".")
+	return prefix != key && len(labels) > 1 && (labels[0] == "modelcontextprotocol" || labels[0] == "mcp" ||
+		labels[1] == "modelcontextprotocol" || labels[1] == "mcp")
+}
+
+// without returns v, which is at this place, without what ignore covers. It may change v.
+func without(v any, at Pointer, ignore []Pointer) any {
+	covered := func(at Pointer) bool {
+		return slices.ContainsFunc(ignore, func(p Pointer) bool { return p.Matches(at) })
+	}
+	if covered(at) {
+		return nil
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			if inner := append(at[:len(at):len(at)], k); covered(inner) {
+				delete(v, k)
+			} else {
+				v[k] = without(v[k], inner, ignore)
+			}
+		}
+	case []any:
+		kept := make([]any, 0, len(v))
+		for i := range v {
+			if inner := append(at[:len(at):len(at)], strconv.Itoa(i)); !covered(inner) {
+				kept = append(kept, without(v[i], inner, ignore))
+			}
+		}
+		return kept
+	}
+	return v
+}
+
+// selectorOf is what a call calls within its method: a tool, a prompt, a uri.
+func selectorOf(m *Message) string { return cmp.Or(m.Name, m.URI) }
