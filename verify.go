@@ -6,7 +6,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,8 +37,7 @@ func (e *VerifyServerError) Unwrap() error { return e.Err }
 
 // A verifier compares one tape with one server.
 type verifier struct {
-	tape     io.ReaderAt
-	name     string
+	tape     namedTape
 	o        VerifyOptions
 	same     *sameKinds
 	proxy    *Proxy
@@ -47,7 +45,6 @@ type verifier struct {
 	readOnly map[string]bool   // tools on the tape, and whether each was always said to be read-only
 	hello    map[string]string // the first message of each era on the tape, which has what its handshake needs
 	spoken   map[string]string // by era of the tape: the one in which the server is spoken to
-	text     textReader
 	report   *VerifyReport
 }
 
@@ -61,12 +58,12 @@ type verifySession struct {
 // A verifyLine is where a message is on the tape. The text is read again when it is needed, so that memory does not
 // grow with the size of messages.
 type verifyLine struct {
-	seq, was, x, re, offset int64
-	size                    int32
-	kind                    Kind
-	dir                     Direction
-	local, http             bool
-	method                  string // if it is one that a plan must know
+	at              lineAt
+	seq, was, x, re int64
+	kind            Kind
+	dir             Direction
+	local, http     bool
+	method          string // if it is one that a plan must know
 }
 
 // Verify makes the calls on the tape again, which errors call name, to the server that dialer reaches, and compares the
@@ -90,7 +87,7 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 		o.Redact = func(text string) string { return text }
 	}
 	v := &verifier{
-		tape: tape, name: name, o: o, same: newSameKinds(o.Same), readOnly: map[string]bool{}, hello: map[string]string{},
+		tape: namedTape{name, tape}, o: o, same: newSameKinds(o.Same), readOnly: map[string]bool{}, hello: map[string]string{},
 		spoken: map[string]string{}, report: &VerifyReport{Tape: name, Counts: map[Outcome]int{}},
 	}
 	if err := v.index(); err != nil {
@@ -126,7 +123,7 @@ func notesExchange(_ context.Context, s *Session, m *Message) (*Message, error) 
 
 // index reads the tape.
 func (v *verifier) index() error {
-	r, err := NewTapeReader(io.NewSectionReader(v.tape, 0, math.MaxInt64), v.name, 2*v.o.Max+lineBuffer)
+	r, err := NewTapeReader(io.NewSectionReader(v.tape, 0, math.MaxInt64), v.tape.Name, 2*v.o.Max+lineBuffer)
 	if err != nil {
 		return err
 	}
@@ -174,13 +171,13 @@ func (v *verifier) index() error {
 // line adds the message m of e to s.
 func (v *verifier) line(s *verifySession, e *Entry, m *Message) {
 	l := verifyLine{
-		seq: e.Seq, was: e.Was, x: e.X, re: e.Re, offset: e.Offset, size: int32(e.Size),
+		at: lineAt{e.Offset, e.Size}, seq: e.Seq, was: e.Was, x: e.X, re: e.Re,
 		kind: m.Kind, dir: ToClient, local: e.Local, http: e.Via == viaPost,
 	}
 	if e.Dir == dirToServer {
 		l.dir = ToServer
 	}
-	for _, method := range [...]string{methodInitialize, methodCancelled, methodListen, methodLog, "ping"} {
+	for _, method := range [...]string{methodInitialize, methodCancelled, methodListen, methodLog, methodPing} {
 		if m.Method == method {
 			l.method = method
 		}
@@ -224,24 +221,7 @@ func (v *verifier) annotated(m *Message) {
 }
 
 // message reads a message again.
-func (v *verifier) message(l *verifyLine) (*Message, error) {
-	text, err := v.text.read(io.NewSectionReader(v.tape, l.offset, int64(l.size)), int64(l.size), int(l.size))
-	var e *Entry
-	if err == nil {
-		e, err = ParseEntry(text)
-	}
-	if err == nil && e.Seq != l.seq {
-		err = errors.New("the tape was changed while it was read")
-	}
-	var m *Message
-	if err == nil {
-		m, err = Parse(e.Msg)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", v.name, err)
-	}
-	return m, nil
-}
+func (v *verifier) message(l *verifyLine) (*Message, error) { return v.tape.message(l.at) }
 
 // A verifyExchange is a call of the client on the tape, with all that belongs to it.
 type verifyExchange struct {

@@ -50,7 +50,7 @@ func (t *verifyTalk) sequence(run *running) error {
 		switch {
 		case all:
 			return true
-		case method == "ping" || method == "roots/list": // in the server's own time
+		case method == methodPing || method == "roots/list": // in the server's own time
 			return false
 		case request:
 			return !x.together || !known // then it may have belonged to the other call
@@ -106,7 +106,7 @@ func (f answerForm) of(m *Message) map[string]any {
 		}
 		return map[string]any{"error": e}
 	}
-	v := parsedText(decodeJSON(m.Result))
+	v := unfoldText(decodeJSON(m.Result))
 	if result, ok := v.(map[string]any); ok {
 		f.protocol(result)
 		f.lists(result)
@@ -120,18 +120,18 @@ func (f answerForm) protocol(result map[string]any) {
 		delete(result, "isError")
 	}
 	meta, _ := result["_meta"].(map[string]any)
-	info, _ := meta[protocolMeta+"serverInfo"].(map[string]any)
+	info, _ := meta[metaServerInfo].(map[string]any)
 	if info == nil {
 		info, _ = result["serverInfo"].(map[string]any)
 	}
 	delete(info, "version")
 	delete(meta, subscriptionID)
 	if f.bridged {
-		delete(meta, protocolMeta+"serverInfo")
+		delete(meta, metaServerInfo)
 		for _, key := range [...]string{"resultType", "ttlMs", "cacheScope", "protocolVersion", "supportedVersions"} {
 			delete(result, key)
 		}
-		if f.method == methodInitialize || f.method == "server/discover" {
+		if isHandshake(f.method) {
 			result["serverInfo"] = info
 		}
 	}
@@ -196,25 +196,6 @@ func schemaWord(v any) string {
 		return s
 	}
 	return encodeJSON(v)
-}
-
-// parsedText replaces texts in content that are the JSON text of an object or array by that.
-func parsedText(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, inner := range v {
-			if s, ok := inner.(string); ok && key == "text" && holdsJSON(s) {
-				v[key] = parsedText(decodeJSON(s))
-			} else {
-				v[key] = parsedText(inner)
-			}
-		}
-	case []any:
-		for i := range v {
-			v[i] = parsedText(v[i])
-		}
-	}
-	return v
 }
 
 // isOpaque reports whether the value of a member of this name is for the server alone to understand.

@@ -234,7 +234,7 @@ func TestVerifyHTTP(t *testing.T) {
 		for _, live := range []string{eraSession, eraStateless} {
 			t.Run(era+" to "+live, func(t *testing.T) {
 				inner := (&verifyServer{t: t}).knowsOnly(live).dialer()
-				t.Cleanup(inner.Close)
+				t.Cleanup(func() { inner.Close() })
 				r := verifyRun(t, verifyDemoTape(t, era), newHTTPDialer(verifyWeb(t, inner), nil, 1<<20, upLog(t)), VerifyOptions{})
 				if r.Code() != 0 || r.Compared < 32 {
 					t.Errorf("got\n%s", r.Text())

@@ -83,10 +83,10 @@ func (v *verifier) handshake(era, live string) (method, params string) {
 	info := cmp.Or(member(hello, "clientInfo"), member(meta, protocolMeta+"clientInfo"), `{"name":"mcpproxy","version":"`+version+`"}`)
 	abilities := cmp.Or(member(hello, "capabilities"), member(meta, protocolMeta+"clientCapabilities"), "{}")
 	if live == eraStateless {
-		return "server/discover", `{"_meta":{"` + protocolMeta + `protocolVersion":"` + statelessRevision +
+		return methodDiscover, `{"_meta":{"` + protocolMeta + `protocolVersion":"` + statelessRevision +
 			`","` + protocolMeta + `clientInfo":` + info + `,"` + protocolMeta + `clientCapabilities":` + abilities + `}}`
 	}
-	revision := cmp.Or(member(hello, "protocolVersion"), `"2025-11-25"`)
+	revision := cmp.Or(member(hello, "protocolVersion"), quote(newestSession))
 	return methodInitialize, `{"protocolVersion":` + revision + `,"capabilities":` + abilities + `,"clientInfo":` + info + `}`
 }
 
@@ -170,11 +170,11 @@ func (t *verifyTalk) toStateless(ctx context.Context, m *Message, run *running) 
 		t.shaken = true
 		method, params = t.v.handshake(t.era, t.live)
 		t.meta = inside(member(params, "_meta"))
-	case "logging/setLevel":
+	case methodSetLevel:
 		t.level = member(params, "level")
 		run.check.skip(otherEra)
 		return nil
-	case "ping", "server/discover", "resources/subscribe", "resources/unsubscribe":
+	case methodPing, methodDiscover, "resources/subscribe", "resources/unsubscribe":
 		run.check.skip(otherEra)
 		return nil
 	}
@@ -188,7 +188,7 @@ func (t *verifyTalk) toStateless(ctx context.Context, m *Message, run *running) 
 			return err
 		}
 		r := run.response
-		if r == nil || member(r.Result, "resultType") != `"input_required"` || len(run.heard) > maxInputAsked {
+		if r == nil || !asksForInput(r.Result) || len(run.heard) > maxInputAsked {
 			break
 		}
 		responses, err := t.inputs(r, run)
@@ -240,7 +240,7 @@ func (t *verifyTalk) toSession(ctx context.Context, m *Message, run *running) er
 	case m.Method == methodListen:
 		run.check.skip(otherEra)
 		return nil
-	case m.Method == "server/discover":
+	case m.Method == methodDiscover:
 		run.response = t.hello
 		return t.answered(m, run, x)
 	}
@@ -253,7 +253,7 @@ func (t *verifyTalk) toSession(ctx context.Context, m *Message, run *running) er
 	}
 	if level := member(member(m.Params, "_meta"), metaLogLevel); level != "" && level != t.level {
 		t.level = level
-		if err := t.exchange(ctx, "logging/setLevel", `{"level":`+level+`}`, &running{check: &VerifyCheck{}}); err != nil {
+		if err := t.exchange(ctx, methodSetLevel, `{"level":`+level+`}`, &running{check: &VerifyCheck{}}); err != nil {
 			return err
 		}
 	}
@@ -286,7 +286,7 @@ func (t *verifyTalk) asksLater(x *verifyExchange, m *Message, run *running) (las
 			continue
 		}
 		r, err := t.v.message(last.response)
-		if err != nil || member(r.Result, "resultType") != `"input_required"` {
+		if err != nil || !asksForInput(r.Result) {
 			return last, err
 		}
 		c, err := t.v.message(next.call)

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,7 +227,7 @@ func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) err
 // question answers a request of the server as the recorded client answered one like it: one in the same exchange, else
 // any other that has not come again yet.
 func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) error {
-	if m.Method == "ping" {
+	if m.Method == methodPing {
 		t.send(ctx, `{"jsonrpc":"2.0","id":`+m.ID+`,"result":{}}`)
 		return nil
 	}
@@ -364,7 +363,7 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 	if err != nil {
 		return err
 	}
-	check := &VerifyCheck{Seq: x.call.seq, Session: t.number, Method: t.v.report.word(m.Method), Name: t.v.report.word(cmp.Or(m.Name, m.URI))}
+	check := &VerifyCheck{Seq: x.call.seq, Session: t.number, Method: t.v.report.word(m.Method), Name: t.v.report.word(selectorOf(m))}
 	t.checks = append(t.checks, check)
 	if err := t.skips(x, m, check); err != nil || check.failed != "" {
 		return err
