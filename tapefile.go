@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -141,31 +142,36 @@ func (t *tapeFile) begin(h TapeHeader) error {
 	if err != nil {
 		return err
 	}
-	return t.write(append(line, '\n'))
+	if n, err := t.write(append(line, '\n')); err != nil {
+		return err
+	} else if n == 0 {
+		return io.ErrShortWrite
+	}
+	return nil
 }
 
-// write cuts off again what a full disk has taken of lines that it has not taken whole.
-func (t *tapeFile) write(lines []byte) error {
-	n, err := t.f.Write(lines)
-	if err != nil {
-		if n > 0 {
-			if cut := t.f.Truncate(t.size); cut != nil {
-				return fmt.Errorf("%w, and the tape is left with a torn line: %v", err, cut)
-			}
+// write cuts off again what a full disk has taken of a line that it has not taken whole.
+func (t *tapeFile) write(lines []byte) (n int, err error) {
+	n, err = t.f.Write(lines)
+	if whole := bytes.LastIndexByte(lines[:n], '\n') + 1; whole < n {
+		n = whole
+		if cut := t.f.Truncate(t.size + int64(n)); cut != nil {
+			err = fmt.Errorf("%w, and the tape is left with a torn line: %v", err, cut)
 		}
-		return err
 	}
+	lines = lines[:n]
 	t.size += int64(n)
 	if t.rest = append(t.rest, lines...); len(t.rest) >= maxRest {
 		t.idle()
 	}
-	switch t.sync {
-	case syncEach:
-		return t.f.Sync()
-	case syncInterval:
-		return t.syncLater()
+	switch {
+	case err != nil:
+	case t.sync == syncEach:
+		err = t.f.Sync()
+	case t.sync == syncInterval:
+		err = t.syncLater()
 	}
-	return nil
+	return n, err
 }
 
 // idle brings the checksum up to date.
@@ -206,10 +212,15 @@ func (t *tapeFile) full() int {
 }
 
 // finish writes the end and closes the file.
-func (t *tapeFile) finish(end *Entry) error {
-	t.idle()
-	end.Sum = hex.EncodeToString(t.sum.Sum(nil))
-	err := t.write(appendEntry(nil, end))
+func (t *tapeFile) finish(end *Entry) (err error) {
+	if t.f == nil {
+		return nil
+	}
+	if end != nil {
+		t.idle()
+		end.Sum = hex.EncodeToString(t.sum.Sum(nil))
+		_, err = t.write(appendEntry(nil, end))
+	}
 	if err == nil && t.sync != syncNever {
 		err = t.f.Sync()
 	}
