@@ -17,7 +17,7 @@ const (
 	recordRetry  = time.Second      // between two looks whether a tape can be written again
 )
 
-// A tapeSink is where the lines of a tape go. Its methods are not called concurrently.
+// A tapeSink is where the lines of a tape go. Its methods are not called concurrently, but for idle.
 type tapeSink interface {
 	// write takes whole lines and returns how many bytes of them it took, which are whole lines too. It
 	// comes after begin.
@@ -27,7 +27,7 @@ type tapeSink interface {
 	// full reports by how much the tape is larger than it should be: 1 is not at all, 2 is so much that it
 	// cannot wait.
 	full() int
-	// idle does what need not be done while a message waits. It is called now and then.
+	// idle does what need not be done while a message waits. It is called now and then, also while others are.
 	idle()
 	// finish ends the tape with the line end, whose Sum it sets; without one if end is nil.
 	finish(end *Entry) error
@@ -56,16 +56,22 @@ func (r *Recorder) Sent() {
 	defer r.mu.Unlock()
 	if len(r.buf) > 0 && !r.due {
 		r.due = true
-		r.aside.Go(func() { // ends with the write
-			time.Sleep(recordDelay)
-			r.mu.Lock()
-			r.due = false
+		r.aside.Go(r.follow)
+	}
+}
+
+// follow writes what was left to it, and ends when nothing is.
+func (r *Recorder) follow() {
+	for {
+		time.Sleep(recordDelay)
+		r.Flush()
+		r.sink.idle()
+		r.mu.Lock()
+		if r.due = len(r.buf) > 0; !r.due {
 			r.mu.Unlock()
-			if r.Flush() == nil && r.acquire() == nil {
-				r.sink.idle()
-				<-r.lock
-			}
-		})
+			return
+		}
+		r.mu.Unlock()
 	}
 }
 

@@ -43,10 +43,15 @@ type tapeFile struct {
 
 	f    *os.File // nil between two files
 	size int64
-	sum  hash.Hash
-	rest []byte // what was written and is not in sum yet
 	n    int    // of the file, counted from 1
 	last string // name of the file before
+
+	summing sync.Mutex // protects sum and spare, and comes before resting
+	sum     hash.Hash
+	spare   []byte
+	resting sync.Mutex // protects following
+	rest    []byte     // what was written and is not in sum yet
+
 
 	mu    sync.Mutex  // protects following
 	timer *time.Timer // for the next sync; nil if there is nothing to sync
@@ -108,7 +113,11 @@ func (t *tapeFile) create() (err error) {
 	if errors.Is(err, os.ErrExist) && t.n == 1 {
 		return fmt.Errorf("%s exists: name another file, or see -tape-append", t.path)
 	}
-	t.size, t.sum, t.rest = 0, sha256.New(), nil
+	t.summing.Lock()
+	defer t.summing.Unlock()
+	t.resting.Lock()
+	defer t.resting.Unlock()
+	t.size, t.sum, t.rest = 0, sha256.New(), t.rest[:0]
 	return err
 }
 
@@ -161,7 +170,11 @@ func (t *tapeFile) write(lines []byte) (n int, err error) {
 	}
 	lines = lines[:n]
 	t.size += int64(n)
-	if t.rest = append(t.rest, lines...); len(t.rest) >= maxRest {
+	t.resting.Lock()
+	t.rest = append(t.rest, lines...)
+	much := len(t.rest) >= maxRest
+	t.resting.Unlock()
+	if much {
 		t.idle()
 	}
 	switch {
@@ -176,8 +189,13 @@ func (t *tapeFile) write(lines []byte) (n int, err error) {
 
 // idle brings the checksum up to date.
 func (t *tapeFile) idle() {
-	t.sum.Write(t.rest)
-	t.rest = t.rest[:0]
+	t.summing.Lock()
+	defer t.summing.Unlock()
+	t.resting.Lock()
+	rest := t.rest
+	t.rest, t.spare = t.spare[:0], rest
+	t.resting.Unlock()
+	t.sum.Write(rest)
 }
 
 // syncLater brings the file to the disk a moment later, and returns the error of an earlier time.
@@ -218,7 +236,9 @@ func (t *tapeFile) finish(end *Entry) (err error) {
 	}
 	if end != nil {
 		t.idle()
+		t.summing.Lock()
 		end.Sum = hex.EncodeToString(t.sum.Sum(nil))
+		t.summing.Unlock()
 		_, err = t.write(appendEntry(nil, end))
 	}
 	if err == nil && t.sync != syncNever {
