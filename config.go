@@ -164,6 +164,9 @@ func ParseConfig(args []string, env func(string) (string, bool)) (*Config, error
 		m = findMode(p.first("mode"))
 	}
 	p.apply(m)
+	if m != nil && m.name == "verify" && p.from["log-level"] == "" {
+		c.LogLevel = slog.LevelWarn // the report tells what matters
+	}
 	if m != nil {
 		p.check(c, m)
 	} else if p.from["mode"] == "" {

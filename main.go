@@ -80,6 +80,8 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 		if ctx.Err() != nil {
 			err = nil
 		}
+	case "verify":
+		err = runVerify(ctx, c, std)
 	case "tape":
 		err = runTape(c, std)
 	default:
@@ -98,8 +100,12 @@ func exitStatus(err error, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "mcpproxy: %v\n", err)
 	var tape *TapeError
-	if errors.As(err, &tape) {
+	var server *VerifyServerError
+	switch {
+	case errors.As(err, &tape), errors.Is(err, errNoTape):
 		return 4
+	case errors.As(err, &server):
+		return 3
 	}
 	return 1
 }

@@ -294,7 +294,6 @@ func (r *Recorder) line(e *Entry) {
 
 // Ended records the end of a session, if there is something of it on the tape. What comes later begins none.
 func (r *Recorder) Ended(s *Session, reason error) {
-	lost := r.lost()
 	r.mu.Lock()
 	n := s.tape.Load()
 	if n == 0 {
@@ -302,22 +301,13 @@ func (r *Recorder) Ended(s *Session, reason error) {
 	} else {
 		r.open--
 	}
-	if lost = lost || n <= 0; !lost {
+	if n > 0 {
 		r.line(&Entry{Kind: lineClose, Session: n, Text: reason.Error()})
 	}
 	r.mu.Unlock()
-	if !lost {
+	if n > 0 {
 		r.Flush()
 	}
-}
-
-// lost reports whether lines do not reach the tape, and counts one that does not.
-func (r *Recorder) lost() bool {
-	if r.refuses.Load() || r.blind.Load() {
-		r.missed.Add(1)
-		return true
-	}
-	return false
 }
 
 // Dropped records that m, which the server sent, reached nobody.
@@ -349,8 +339,10 @@ func (r *Recorder) Exited(s *Session, status string, crashed bool) {
 
 // note writes a line that tells of no message that passes.
 func (r *Recorder) note(s *Session, e Entry) {
-	if !r.lost() {
-		r.add(s, &e)
-		r.Flush()
+	if r.refuses.Load() || r.blind.Load() {
+		r.missed.Add(1)
+		return
 	}
+	r.add(s, &e)
+	r.Flush()
 }

@@ -17,16 +17,19 @@ const (
 	recordRetry  = time.Second      // between two looks whether a tape can be written again
 )
 
-// A tapeSink is where the lines of a tape go. Its methods are not called concurrently.
+// A tapeSink is where the lines of a tape go. Its methods are not called concurrently, but for idle.
 type tapeSink interface {
-	// write takes whole lines, all of them or none. The first call of all is preceded by begin.
-	write(lines []byte) error
+	// write takes whole lines and returns how many bytes of them it took, which are whole lines too. It
+	// comes after begin.
+	write(lines []byte) (n int, err error)
 	// begin starts a tape.
 	begin(h TapeHeader) error
 	// full reports by how much the tape is larger than it should be: 1 is not at all, 2 is so much that it
 	// cannot wait.
 	full() int
-	// finish ends the tape with the line end, whose Sum it sets.
+	// idle does what need not be done while a message waits. It is called now and then, also while others are.
+	idle()
+	// finish ends the tape with the line end, whose Sum it sets; without one if end is nil.
 	finish(end *Entry) error
 }
 
@@ -53,13 +56,22 @@ func (r *Recorder) Sent() {
 	defer r.mu.Unlock()
 	if len(r.buf) > 0 && !r.due {
 		r.due = true
-		r.aside.Go(func() { // ends with the write
-			time.Sleep(recordDelay)
-			r.mu.Lock()
-			r.due = false
+		r.aside.Go(r.follow)
+	}
+}
+
+// follow writes what was left to it, and ends when nothing is.
+func (r *Recorder) follow() {
+	for {
+		time.Sleep(recordDelay)
+		r.Flush()
+		r.sink.idle()
+		r.mu.Lock()
+		if r.due = len(r.buf) > 0; !r.due {
 			r.mu.Unlock()
-			r.Flush()
-		})
+			return
+		}
+		r.mu.Unlock()
 	}
 }
 
@@ -71,12 +83,12 @@ func (r *Recorder) flush() error {
 	if len(lines) == 0 {
 		return nil
 	}
-	if r.blind.Load() {
+	if r.blind.Load() || r.refuses.Load() { // what came before is not there either
 		r.missed.Add(linesIn(lines))
 		return nil
 	}
-	if err := r.write(lines); err != nil {
-		r.missed.Add(linesIn(lines))
+	if n, err := r.write(lines); err != nil {
+		r.missed.Add(linesIn(lines[n:]))
 		return r.fail(err)
 	}
 	if full := r.sink.full(); full > 0 {
@@ -115,9 +127,9 @@ func (r *Recorder) take() []byte {
 }
 
 // write requires r.lock.
-func (r *Recorder) write(lines []byte) error {
+func (r *Recorder) write(lines []byte) (n int, err error) {
 	if err := r.beginTape(); err != nil {
-		return err
+		return 0, err
 	}
 	return r.sink.write(lines)
 }
@@ -209,7 +221,7 @@ func (r *Recorder) sees() bool {
 	r.line(&Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
 	lines := r.take()
 	r.mu.Unlock()
-	if err := r.write(lines); err != nil {
+	if _, err := r.write(lines); err != nil {
 		r.fail(err)
 		return false
 	}
@@ -232,7 +244,8 @@ func (r *Recorder) Close() error {
 	}
 	defer func() { <-r.lock }()
 	if r.blind.Load() || r.refuses.Load() {
-		return nil // it was said already
+		r.sink.finish(nil)
+		return nil // what is wrong was said already
 	}
 	if err == nil {
 		err = r.beginTape()

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,11 +19,22 @@ import (
 // errFound is the end of a mode that has found something and said so.
 var errFound = errors.New("something was found")
 
+// errNoTape is wrapped by the error of a tape that cannot be opened.
+var errNoTape = errors.New("tape cannot be read")
+
+func openTape(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", errNoTape, err)
+	}
+	return f, nil
+}
+
 // runTape does what -mode=tape asks for.
 func runTape(c *Config, std stdio) (err error) {
 	var files [2]*os.File
 	for i, path := range c.Args[1:] {
-		if files[i], err = os.Open(path); err != nil {
+		if files[i], err = openTape(path); err != nil {
 			return err
 		}
 		defer files[i].Close()
@@ -90,6 +102,50 @@ func toolOf(c *Config, stderr io.Writer) tapeTool {
 	}
 }
 
+// runVerify does what -mode=verify asks for.
+func runVerify(ctx context.Context, c *Config, std stdio) error {
+	log := newLogger(c, std.err)
+	tape, err := openTape(c.Tape)
+	if err != nil {
+		return err
+	}
+	defer tape.Close()
+	header, err := NewTapeReader(tape, c.Tape, longestLine(c))
+	if err != nil {
+		return err
+	}
+	redact, err := newTapeRedactor(&header.Header, c.RedactKey)
+	if err != nil {
+		return fmt.Errorf("-tape: %w", err)
+	}
+	dialer, err := newServerDialer(c, log, nil)
+	if err != nil {
+		return &VerifyServerError{err}
+	}
+	defer dialer.Close()
+	report, err := Verify(ctx, tape, c.Tape, dialer, VerifyOptions{
+		Ignore: c.Ignore, Same: c.Same, AllowDestructive: c.AllowDestructive, Allow: c.Allow, Timeout: c.CallTimeout,
+		Max: c.MaxMessage, Redact: redact.Message, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if c.JUnit != "" {
+		if err := os.WriteFile(c.JUnit, report.JUnit(), 0o600); err != nil {
+			return fmt.Errorf("-junit: %w", err)
+		}
+	}
+	if c.JSON {
+		std.out.Write(report.JSON())
+	} else {
+		io.WriteString(std.out, report.Text())
+	}
+	if report.Code() != 0 {
+		return errFound
+	}
+	return nil
+}
+
 // A replay is a Player with the server that gets what is not on its tape.
 type replay struct {
 	*Player
@@ -119,9 +175,9 @@ func openReplay(c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (*
 		p.Player, err = OpenPlayer(strings.NewReader(demoTape), "the tape that is built in", o)
 		return p, err
 	}
-	f, err := os.Open(c.Tape)
+	f, err := openTape(c.Tape)
 	if err != nil {
-		return nil, fmt.Errorf("-tape: %w", err)
+		return nil, err
 	}
 	if p.Player, err = OpenPlayer(f, c.Tape, o); err != nil {
 		f.Close()
@@ -164,16 +220,16 @@ func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
 	} else if c.Demo {
 		r.Header.Server = "demo"
 	}
-	if err := r.openTape(c, file); err != nil {
+	if err := r.openFile(c, file); err != nil {
 		return nil, fmt.Errorf("-tape: %w", err)
 	}
 	return r, nil
 }
 
-// openTape opens file, for a new tape or for more of the one that is there.
-func (r *Recorder) openTape(c *Config, file *tapeFile) (err error) {
+// openFile opens file, for a new tape or for more of the one that is there.
+func (r *Recorder) openFile(c *Config, file *tapeFile) (err error) {
 	if _, missing := os.Stat(c.Tape); c.Mode == "replay" || c.TapeAppend && missing == nil {
-		return r.reopenTape(c, file)
+		return r.reopenFile(c, file)
 	}
 	if r.Redact, err = widenRules(&r.Header, c.Redact, c.RedactKey); err != nil {
 		return err
@@ -186,8 +242,8 @@ func (r *Recorder) openTape(c *Config, file *tapeFile) (err error) {
 	return file.create()
 }
 
-// reopenTape makes r go on with the tape that is in file, as it was redacted so far. It is called before the first message.
-func (r *Recorder) reopenTape(c *Config, file *tapeFile) error {
+// reopenFile makes r go on with the tape that is in file, as it was redacted so far. It is called before the first message.
+func (r *Recorder) reopenFile(c *Config, file *tapeFile) error {
 	state, err := file.reopen(longestLine(c))
 	if err != nil {
 		return err

@@ -198,6 +198,7 @@ the tape does not show as readOnlyHint are skipped unless they are allowed.
   -junit FILE               write the report as JUnit XML too
   -call-timeout TIME        until a call without answer or progress is given up (5m)
   -redact-key FILE          the key with which the tape was recorded
+  -log-level LEVEL          of the log, which has warnings and errors unless told otherwise
 * may be repeated. The flags for the server are those of forward: mcpproxy help forward
 
 Exit status: 0 the same, 1 drift, 2 misused, 3 the server could not be run, 4 the tape is

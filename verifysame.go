@@ -1,0 +1,247 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxCarried = 10000 // values of one session
+	minCarried = 8     // bytes; shorter ones are too often equal by chance
+)
+
+// carriedValues are the values in answers that the server made up anew: a later request that has the recorded one must
+// be sent with the live one. That a recorded value is used so shows that it may differ; until then it is a difference.
+type carriedValues struct {
+	same *sameKinds
+	live map[string]*carriedValue // by what was recorded
+
+	replace *strings.Replacer // of used values within a text; nil when it must be made anew
+}
+
+type carriedValue struct {
+	value string // live
+	shown string // the same, redacted
+	used  bool
+}
+
+func newCarriedValues(same *sameKinds) *carriedValues {
+	return &carriedValues{same: same, live: map[string]*carriedValue{}}
+}
+
+// count is how many values were used.
+func (c *carriedValues) count() (n int) {
+	for _, v := range c.live {
+		n += btoi(v.used)
+	}
+	return n
+}
+
+// word is a part of a text that may be a value of its own.
+var word = regexp.MustCompile(`[^\s"'<>()\[\]{},;=]+`)
+
+// learn notes the strings that differ between the recorded value was and the live value is, which shown is redacted.
+func (c *carriedValues) learn(was, is, shown any, key string) {
+	switch was := was.(type) {
+	case map[string]any:
+		is, _ := is.(map[string]any)
+		shown, _ := shown.(map[string]any)
+		for key, inner := range was {
+			if other, ok := is[key]; ok {
+				c.learn(inner, other, shown[key], key)
+			}
+		}
+	case []any:
+		is, _ := is.([]any)
+		shown, _ := shown.([]any)
+		for i := range min(len(was), len(is), len(shown)) {
+			c.learn(was[i], is[i], shown[i], "")
+		}
+	case string:
+		is, ok := is.(string)
+		shown, isShown := shown.(string)
+		if !ok || !isShown || was == is {
+			return
+		}
+		c.add(was, is, shown, isOpaque(key))
+		a, b, s := word.FindAllString(was, -1), word.FindAllString(is, -1), word.FindAllString(shown, -1)
+		for i := range a {
+			if len(a) == len(b) && len(a) == len(s) && a[i] != b[i] && len(a) > 1 {
+				c.add(strings.TrimRight(a[i], ".:!?"), strings.TrimRight(b[i], ".:!?"), strings.TrimRight(s[i], ".:!?"), false)
+			}
+		}
+	}
+}
+
+// add notes one value. One that is opaque need not be used to count.
+func (c *carriedValues) add(was, is, shown string, opaque bool) {
+	if len(was) < minCarried && !opaque || len(c.live) >= maxCarried && c.live[was] == nil {
+		return
+	}
+	old := c.live[was]
+	c.live[was] = &carriedValue{is, shown, opaque || old != nil && old.used}
+	c.replace = nil
+}
+
+// apply returns params with the live values in place of the recorded ones, where a whole string is one.
+func (c *carriedValues) apply(params string) string {
+	if len(c.live) == 0 || params == "" {
+		return params
+	}
+	changed := false
+	var walk func(v any) any
+	walk = func(v any) any {
+		switch v := v.(type) {
+		case string:
+			if live := c.live[v]; live != nil {
+				live.used, changed, c.replace = true, true, nil
+				return live.value
+			}
+		case map[string]any:
+			for key, inner := range v {
+				v[key] = walk(inner)
+			}
+		case []any:
+			for i := range v {
+				v[i] = walk(v[i])
+			}
+		}
+		return v
+	}
+	if v := walk(decodeJSON(params)); changed {
+		return encodeJSON(v)
+	}
+	return params
+}
+
+// equal reports whether a live value b counts as the recorded one a, at the place at.
+func (c *carriedValues) equal(at Pointer, a, b any) bool {
+	was, isText := a.(string)
+	is, bothText := b.(string)
+	if !isText || !bothText {
+		return c.same.equal(a, b)
+	}
+	if len(at) > 0 && isOpaque(at[len(at)-1]) {
+		return true
+	}
+	if c.replace == nil {
+		var pairs []string
+		for recorded, live := range c.live {
+			if live.used && len(recorded) >= minCarried {
+				pairs = append(pairs, recorded, live.shown)
+			}
+		}
+		c.replace = strings.NewReplacer(pairs...)
+	}
+	if live := c.live[was]; live != nil && live.used && live.shown == is {
+		return true
+	}
+	replaced := c.replace.Replace(was)
+	return replaced == is || c.same.equal(replaced, is)
+}
+
+// sameKinds are the kinds of values that count as equal although they differ.
+type sameKinds struct {
+	uuid, time, path, number bool
+	tolerance                float64 // of numbers, relative to the larger one
+}
+
+var (
+	sameUUID = regexp.MustCompile(`(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b`)
+	sameTime = regexp.MustCompile(`\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)?\b|` +
+		`\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? (?:\d{1,2} [A-Z][a-z]{2}|[A-Z][a-z]{2} [ \d]\d)[a-z]* (?:\d{4} )?\d\d:\d\d:\d\d(?: ?(?:[A-Z]{1,5}\b|[+-]\d{4}))*(?: \d{4})?|` +
+		`\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?: ?[AP]M)?\b`)
+	samePath   = regexp.MustCompile(`(?:\b[A-Za-z]:)?[/\\][^\s"'<>|:;,()]*`)
+	sameNumber = regexp.MustCompile(`[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?`)
+)
+
+// newSameKinds makes the kinds of a list as -same has it.
+func newSameKinds(list []string) *sameKinds {
+	k := &sameKinds{}
+	for _, kind := range list {
+		name, value, _ := strings.Cut(kind, ":")
+		switch name {
+		case "uuid":
+			k.uuid = true
+		case "time":
+			k.time = true
+		case "path":
+			k.path = true
+		case "number":
+			k.number = true
+			k.tolerance, _ = strconv.ParseFloat(value, 64)
+		}
+	}
+	return k
+}
+
+// equal reports whether a and b differ in such values only: as a whole or in parts of a text.
+func (k *sameKinds) equal(a, b any) bool {
+	was, isText := a.(string)
+	is, bothText := b.(string)
+	if isText && bothText {
+		was, is = k.masked(was), k.masked(is)
+		return was == is || k.number && k.numbers(was, is)
+	}
+	x, isNumber := a.(json.Number)
+	y, bothNumbers := b.(json.Number)
+	if !isNumber || !bothNumbers {
+		return false
+	}
+	return k.number && k.close(string(x), string(y)) || k.time && isEpoch(string(x)) && len(x) == len(y) && isEpoch(string(y))
+}
+
+// isEpoch reports whether a number may be a time: seconds or milliseconds since 1970, from 2001 on.
+func isEpoch(n string) bool {
+	return (len(n) == len("1700000000") || len(n) == len("1700000000000")) && skipDigits(n, 0) == len(n) && n[0] < '5'
+}
+
+// masked is a text with one sign for all values of a kind; of a path its last name is left.
+func (k *sameKinds) masked(s string) string {
+	if k.uuid {
+		s = sameUUID.ReplaceAllString(s, "«uuid»")
+	}
+	if k.time {
+		s = sameTime.ReplaceAllString(s, "«time»")
+	}
+	if !k.path {
+		return s
+	}
+	var b strings.Builder
+	end := 0
+	for _, at := range samePath.FindAllStringIndex(s, -1) {
+		b.WriteString(s[end:at[0]])
+		found := s[at[0]:at[1]]
+		if end = at[1]; strings.HasPrefix(found, "//") && strings.HasSuffix(s[:at[0]], ":") && !strings.HasSuffix(s[:at[0]], "file:") {
+			b.WriteString(found) // an address elsewhere
+		} else {
+			b.WriteString("«path»" + path.Base(strings.ReplaceAll(found, `\`, "/")))
+		}
+	}
+	return b.String() + s[end:]
+}
+
+// numbers reports whether two texts are equal but for numbers that are close.
+func (k *sameKinds) numbers(a, b string) bool {
+	if sameNumber.ReplaceAllString(a, "«number»") != sameNumber.ReplaceAllString(b, "«number»") {
+		return false
+	}
+	x, y := sameNumber.FindAllString(a, -1), sameNumber.FindAllString(b, -1)
+	return slices.EqualFunc(x, y, k.close)
+}
+
+// close reports whether two numbers are equal within the tolerance.
+func (k *sameKinds) close(a, b string) bool {
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	return cmp.Or(errX, errY) == nil && math.Abs(x-y) <= k.tolerance*max(math.Abs(x), math.Abs(y))
+}
