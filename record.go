@@ -11,49 +11,49 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // A Recorder writes what passes between the proxy and the server to a tape: its Intercept is the
 // interceptor next to the server. The line of a message to the server is in the hands of the operating
-// system before the message goes there: see [Recorder.Flush]. The line of one to the client follows with the
-// next message to the server, or within a millisecond: see [Recorder.Sent]. So the tape of a program that is
-// killed lacks at most the last message of each conversation.
+// system before the message goes there: see [Recorder.Flush]. All other lines go with the next of those,
+// or a millisecond later. So the tape of a program that is killed lacks at most the last message of each
+// conversation.
 //
-// When the tape cannot be written, the Recorder refuses every call and calls Fail, once; with Pass set
-// it lets messages pass unrecorded, and says so on the tape when it can be written again. The fields
-// are set before the first message. It may be used concurrently.
+// When the tape cannot be written, the Recorder refuses every message to the server and calls Fail, once;
+// with Pass set it lets messages pass unrecorded, and says so on the tape when it can be written again.
+// The exported fields are set before the first message. It may be used concurrently. Make one with
+// newRecorder.
 type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
 	HTTP   bool       // the server is spoken to over HTTP
 	Redact *Redactor  // nil changes nothing
 	Log    *slog.Logger
 	Pass   bool
-	Fail   func(error) // nil for nobody
+	Fail   func() // nil for nobody
 
-	refuses atomic.Bool  // the tape failed, and calls are refused
-	blind   atomic.Bool  // the tape failed, and messages pass
-	missed  atomic.Int64 // lines that are not on the tape since then
-	retry   atomic.Int64 // when to try again, in nanoseconds since 1970
-
-	ring  *tapeRing      // the sink, if it is one
-	aside sync.WaitGroup // of what is done by the side
+	closed chan struct{}
+	aside  sync.WaitGroup // follow, and dumps
+	dog    *time.Timer    // for the write that goes on
 
 	lock  chan struct{} // holds a value while the following is used; taken before mu
-	sink  tapeSink
-	began bool   // the sink has the header
-	spare []byte // what was written last
+	file  *tapeFile
+	ring  *tapeRing // gets the lines instead, if it is not nil
+	spare []byte    // what was written last
 
-	mu     sync.Mutex // protects following
-	start  time.Time  // of the tape; zero before the first line
-	buf    []byte     // lines that are not written yet
-	due    bool       // they are about to be
-	seq    int64
-	counts tapeCounts
-	open   int // sessions, transient ones included
-	rates  []eventRate
-	dumped time.Time // when something last was reason to dump
+	mu        sync.Mutex // protects following
+	start     time.Time  // of the tape; zero before the first line
+	buf       []byte     // lines that are not written yet
+	due       bool       // follow runs
+	seq       int64
+	counts    tapeCounts // of the lines that are on the tape, or about to be
+	open      int        // sessions, transient ones included
+	continues bool       // this tape does an earlier one
+	failed    error      // why the tape cannot be written; nil if it can
+	missed    int64      // lines that are not on it since then
+	over      bool       // closed is closed
+	rates     []eventRate
+	dumped    time.Time // when something last was reason to dump
 }
 
 // tapeCounts are in the end of a tape.
@@ -74,35 +74,51 @@ func (c *tapeCounts) String() string {
 	return fmt.Sprintf(`{"lines":%d,"messages":%d,"sessions":%d,"eras":%s}`, c.lines, c.messages, c.sessions, eras)
 }
 
-// newRecorder makes a Recorder that writes to sink, which its Close ends.
-func newRecorder(sink tapeSink, log *slog.Logger) *Recorder {
-	return &Recorder{sink: sink, Log: log, lock: make(chan struct{}, 1)}
+// newRecorder makes a Recorder that writes to file, which its Close closes.
+func newRecorder(file *tapeFile, log *slog.Logger) *Recorder {
+	r := &Recorder{file: file, Log: log, lock: make(chan struct{}, 1), closed: make(chan struct{})}
+	r.dog = time.AfterFunc(time.Hour, func() { r.fail(errHangs, nil) })
+	r.dog.Stop()
+	return r
 }
 
 // Intercept records m and lets it pass.
 func (r *Recorder) Intercept(_ context.Context, s *Session, m *Message) (*Message, error) {
-	if m.Dir == ToServer && r.refuses.Load() {
-		return nil, errNotRecorded(nil)
-	}
-	if r.blind.Load() && !r.sees() {
-		r.missed.Add(1)
-		return m, nil
-	}
-	if m.Kind == Opaque {
+	switch {
+	case m.Kind == Opaque:
 		r.opaque(s, m)
-	} else if err := r.message(s, m); err != nil {
-		return nil, err
+	case m.own != nil && m.own.seq.Load() != 0: // refused meanwhile, and on the tape as that
+		return nil, &Error{Code: 504, Text: "call took too long"}
+	default:
+		r.message(s, m)
+	}
+	if m.Dir == ToServer {
+		return m, r.before(m)
 	}
 	return m, nil
+}
+
+// before sees to the line of a message to the server before that goes there. A Conn on stdio does so itself, for many at
+// a time, but when the tape has failed it need not come to that.
+func (r *Recorder) before(m *Message) error {
+	r.mu.Lock()
+	failed := r.failed
+	r.mu.Unlock()
+	if failed != nil && !r.Pass {
+		return errNotRecorded(failed)
+	}
+	if r.HTTP {
+		return r.Flush()
+	}
+	return nil
 }
 
 func errNotRecorded(cause error) *Error {
 	return &Error{Code: 503, Text: "recording failed", Cause: cause}
 }
 
-// message writes the line of m, and before it that of the call that it refuses if the server never saw it. It returns an
-// error only for a message to the server.
-func (r *Recorder) message(s *Session, m *Message) error {
+// message writes the line of m, and before it that of the call that it refuses if the server never saw it.
+func (r *Recorder) message(s *Session, m *Message) {
 	e := Entry{Kind: lineMsg, Dir: dirToClient, Local: m.Local, Msg: onOneLine(m)}
 	if m.Dir == ToServer {
 		e.Dir = dirToServer
@@ -124,10 +140,8 @@ func (r *Recorder) message(s *Session, m *Message) error {
 		if within := s.lookup(ToServer, member(m.Params, "requestId")); within != nil {
 			e.X = within.seq.Load()
 		}
-	case m.Dir == ToClient:
-		if within := s.within(m); within != nil {
-			e.X = within.seq.Load()
-		}
+	case m.Within != nil:
+		e.X = m.Within.seq.Load()
 	}
 	seq := r.add(s, &e)
 	if own := m.own; own != nil {
@@ -137,10 +151,6 @@ func (r *Recorder) message(s *Session, m *Message) error {
 	if m.Dir == ToClient && m.Kind == Response && r.rates != nil {
 		r.judge(m)
 	}
-	if m.Dir == ToClient || !r.HTTP { // a Conn on stdio flushes before it writes
-		return nil
-	}
-	return r.Flush()
 }
 
 // onOneLine is the text of m with spaces for line ends between tokens. A string can hold none.
@@ -162,8 +172,8 @@ func (r *Recorder) opaque(s *Session, m *Message) {
 	}
 	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: text}
 	r.travelled(&e, m)
-	if within := s.within(m); within != nil {
-		e.X = within.seq.Load()
+	if m.Within != nil {
+		e.X = m.Within.seq.Load()
 	}
 	r.add(s, &e)
 }
@@ -253,30 +263,36 @@ func (r *Recorder) begin(s *Session) {
 }
 
 // add redacts and numbers e, which belongs to s if that is not nil, puts it with the lines to be written, and returns
-// the number.
-// Most of the line is made before the lock is taken, for which all messages wait.
+// the number, 0 if it cannot be on the tape. Most of the line is made before the lock is taken, for which all messages
+// wait.
 func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	var room [256]byte
 	e.Session = r.session(s)
 	r.Redact.entry(e)
 	fields := appendFields(room[:0], e)
 	r.mu.Lock()
-	seq = r.stamp(e.Kind)
-	r.buf = append(r.buf, fields...)
-	if e.Msg != "" {
-		r.buf = append(append(r.buf, `,"msg":`...), e.Msg...)
+	if seq = r.stamp(e.Kind); seq != 0 {
+		r.buf = append(r.buf, fields...)
+		if e.Msg != "" {
+			r.buf = append(append(r.buf, `,"msg":`...), e.Msg...)
+		}
+		r.buf = append(r.buf, '}', '\n')
+		r.wake()
 	}
-	r.buf = append(r.buf, '}', '\n')
-	full := len(r.buf) >= recordBuffer
+	much := len(r.buf) > recordBuffer
 	r.mu.Unlock()
-	if full {
-		r.Flush()
+	if much {
+		r.Flush() // who sends the server something is told of its failure by before
 	}
 	return seq
 }
 
-// stamp begins a line and returns its number. It requires that r.mu is held.
+// stamp begins a line and returns its number, 0 if there can be none. It requires that r.mu is held.
 func (r *Recorder) stamp(kind string) int64 {
+	if r.over || r.failed != nil && kind != lineBlind {
+		r.missed++
+		return 0
+	}
 	if r.start.IsZero() {
 		r.start = time.Now()
 	}
@@ -288,8 +304,18 @@ func (r *Recorder) stamp(kind string) int64 {
 
 // line writes e. It requires that r.mu is held.
 func (r *Recorder) line(e *Entry) {
-	r.stamp(e.Kind)
-	r.buf = append(appendFields(r.buf, e), '}', '\n')
+	if r.stamp(e.Kind) != 0 {
+		r.buf = append(appendFields(r.buf, e), '}', '\n')
+		r.wake()
+	}
+}
+
+// wake has the lines written soon. It requires that r.mu is held.
+func (r *Recorder) wake() {
+	if !r.due && !r.over {
+		r.due = true
+		r.aside.Go(r.follow)
+	}
 }
 
 // Ended records the end of a session, if there is something of it on the tape. What comes later begins none.
@@ -305,44 +331,43 @@ func (r *Recorder) Ended(s *Session, reason error) {
 		r.line(&Entry{Kind: lineClose, Session: n, Text: reason.Error()})
 	}
 	r.mu.Unlock()
-	if n > 0 {
-		r.Flush()
-	}
 }
 
 // Dropped records that m, which the server sent, reached nobody.
 func (r *Recorder) Dropped(s *Session, m *Message, why string) {
 	e := Entry{Kind: lineDropped, Dir: dirToClient, Text: why, Msg: onOneLine(m)}
 	r.travelled(&e, m)
-	r.note(s, e)
+	r.add(s, &e)
+}
+
+// Told records what the proxy itself tells the server.
+func (r *Recorder) Told(s *Session, m *Message) {
+	e := Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(m)}
+	if m.Answers != nil {
+		e.Re, e.X = m.Answers.seq.Load(), m.Answers.x.Load()
+	}
+	if m.Method == methodCancelled { // it is about that call, and answers nothing
+		e.X, e.Re = e.Re, 0
+	}
+	r.add(s, &e)
 }
 
 // Garbage records a line of a server on stdio that is no message. s is nil for a server that all share.
 func (r *Recorder) Garbage(s *Session, line string) {
-	r.note(s, Entry{Kind: lineRaw, Dir: dirToClient, Via: viaStdio, Text: line})
+	r.add(s, &Entry{Kind: lineRaw, Dir: dirToClient, Via: viaStdio, Text: line})
 }
 
 // Stderr records a line that a server's process wrote to its stderr.
 func (r *Recorder) Stderr(s *Session, line string) {
-	r.note(s, Entry{Kind: lineStderr, Text: line})
+	r.add(s, &Entry{Kind: lineStderr, Text: line})
 }
 
 // Exited records the end of a server's process; crashed says that it should not have ended.
 func (r *Recorder) Exited(s *Session, status string, crashed bool) {
-	r.note(s, Entry{Kind: lineExit, Text: status})
+	r.add(s, &Entry{Kind: lineExit, Text: status})
 	if crashed {
 		r.mu.Lock()
 		r.dumpSoon(time.Now(), "server ended: "+status)
 		r.mu.Unlock()
 	}
-}
-
-// note writes a line that tells of no message that passes.
-func (r *Recorder) note(s *Session, e Entry) {
-	if r.refuses.Load() || r.blind.Load() {
-		r.missed.Add(1)
-		return
-	}
-	r.add(s, &e)
-	r.Flush()
 }

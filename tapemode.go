@@ -235,8 +235,8 @@ func (r *Recorder) openFile(c *Config, file *tapeFile) (err error) {
 		return err
 	}
 	if c.TapeRing > 0 {
-		r.ring = &tapeRing{size: c.TapeRing, files: file}
-		r.sink = r.ring
+		r.ring = &tapeRing{size: c.TapeRing}
+		file.other, file.sync = true, syncNever
 		return nil
 	}
 	return file.create()
@@ -255,11 +255,12 @@ func (r *Recorder) reopenFile(c *Config, file *tapeFile) error {
 	if r.Redact, err = newTapeRedactor(h, c.RedactKey); err != nil {
 		return err
 	}
-	r.Header, r.began = state.header, true
-	r.seq, r.counts = state.seq, state.counts
-	r.start = state.header.Created
-	if now := time.Now(); now.Sub(r.start) < state.t { // the clock was set back
-		r.start = now.Add(-state.t)
+	for _, warning := range state.warnings {
+		r.Log.Warn(warning)
 	}
+	r.Header = state.header
+	r.seq, r.counts = state.seq, state.counts
+	now := time.Now()
+	r.start = now.Add(-max(now.Sub(state.header.Created), state.t)) // unless the clock was set back meanwhile
 	return file.goOn()
 }
