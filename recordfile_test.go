@@ -202,11 +202,13 @@ func TestRecordRotatesBetweenSessions(t *testing.T) {
 			if _, err := r.Intercept(t.Context(), x.s, m); err != nil {
 				t.Fatal(err)
 			}
+			r.Flush()
 			r.blind.Store(n == 4)
 			x.p.Close()
-			r.blind.Store(false)
-			r.Sent()
-			time.Sleep(time.Second)
+			if n == 4 {
+				r.sees()
+			}
+			r.Stderr(nil, "something between sessions")
 		}
 		if r.open != 0 {
 			t.Errorf("got %d sessions open, want none", r.open)

@@ -99,8 +99,8 @@ func verifyText(m *Message, text string) string {
 func verifyTape(t *testing.T, dialer Dialer, answers map[string]string, clients ...[]string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tape.jsonl")
-	file, err := newTape(path, syncNever, 0)
-	if err != nil {
+	file := &tapeFile{path: path, sync: syncNever}
+	if err := file.create(); err != nil {
 		t.Fatal(err)
 	}
 	rec := newRecorder(file, upLog(t))
