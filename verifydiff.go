@@ -81,11 +81,11 @@ func (t *verifyTalk) sequence(run *running) error {
 		if len(rest) > 0 && rest[0] == method {
 			rest, n = rest[1:], n+1
 		} else {
-			check.extra = append(check.extra, method.(string))
+			check.Extra = append(check.Extra, method.(string))
 		}
 	}
 	if len(check.diffs) == before || n < len(was) {
-		check.extra = nil
+		check.Extra = nil
 	} else {
 		check.diffs = check.diffs[:before]
 	}

@@ -157,8 +157,6 @@ func (t *verifyTalk) bridged(ctx context.Context, m *Message, run *running) erro
 	return t.toSession(ctx, m, run)
 }
 
-func (c *VerifyCheck) skip(reason string) { c.failed, c.Reason = outcomeSkipped, reason }
-
 const otherEra = "the era that the server speaks has no such call"
 
 // toStateless makes a call of the older revisions to a server of 2026-07-28. What the server asks in its answer is
@@ -172,10 +170,10 @@ func (t *verifyTalk) toStateless(ctx context.Context, m *Message, run *running) 
 		t.meta = inside(member(params, "_meta"))
 	case methodSetLevel:
 		t.level = member(params, "level")
-		run.check.skip(otherEra)
+		run.check.fail(outcomeSkipped, otherEra)
 		return nil
 	case methodPing, methodDiscover, "resources/subscribe", "resources/unsubscribe":
-		run.check.skip(otherEra)
+		run.check.fail(outcomeSkipped, otherEra)
 		return nil
 	}
 	meta := t.meta
@@ -238,7 +236,7 @@ func (t *verifyTalk) toSession(ctx context.Context, m *Message, run *running) er
 	x := run.exchange
 	switch {
 	case m.Method == methodListen:
-		run.check.skip(otherEra)
+		run.check.fail(outcomeSkipped, otherEra)
 		return nil
 	case m.Method == methodDiscover:
 		run.response = t.hello
@@ -246,7 +244,7 @@ func (t *verifyTalk) toSession(ctx context.Context, m *Message, run *running) er
 	}
 	if live, asked := t.pending[x.call.seq]; asked {
 		if run.response = live; live == nil {
-			run.check.skip("asked and answered within another call")
+			run.check.fail(outcomeSkipped, "asked and answered within another call")
 			return nil
 		}
 		return t.answered(m, run, x)
@@ -332,7 +330,7 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message, check *VerifyCheck) er
 	if reason == "" {
 		return nil
 	}
-	check.skip(reason)
+	check.fail(outcomeSkipped, reason)
 	return t.lose(x)
 }
 

@@ -298,7 +298,7 @@ func (t *verifyTalk) recorded(method string, owner *running) (found *verifyLine,
 // extra notes that the server asked something, outside of any call, that it did not ask on the tape.
 func (t *verifyTalk) extra(method string) {
 	if !slices.ContainsFunc(t.checks, func(c *VerifyCheck) bool { return c.Seq == 0 && c.Method == method }) {
-		t.checks = append(t.checks, &VerifyCheck{Session: t.number, Method: method, extra: []string{"a request of the server outside of any call"}})
+		t.checks = append(t.checks, &VerifyCheck{Session: t.number, Method: method, Extra: []string{"a request of the server outside of any call"}})
 	}
 }
 
@@ -363,9 +363,9 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 	if err != nil {
 		return err
 	}
-	check := &VerifyCheck{Seq: x.call.seq, Session: t.number, Method: t.v.report.word(m.Method), Name: t.v.report.word(selectorOf(m))}
+	check := &VerifyCheck{Seq: x.call.seq, Session: t.number, Method: shorten(m.Method), Name: shorten(selectorOf(m))}
 	t.checks = append(t.checks, check)
-	if err := t.skips(x, m, check); err != nil || check.failed != "" {
+	if err := t.skips(x, m, check); err != nil || check.Outcome != "" {
 		return err
 	}
 	if t.live == eraSession && m.Method == methodInitialize && t.shaken { // another client's, without a session id
@@ -384,7 +384,7 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 		}
 	}
 	if t.gone != "" {
-		check.failed, check.Reason = outcomeMissing, t.gone
+		check.fail(outcomeMissing, t.gone)
 		return nil
 	}
 	run := &running{check: check, exchange: x}
@@ -453,7 +453,7 @@ func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
 		err = t.sequence(run)
 	}
 	if r := run.response; r != nil && r.Refusal != nil {
-		run.check.failed, run.check.Reason = outcomeMissing, r.Refusal.Text
+		run.check.Outcome, run.check.Reason = outcomeMissing, r.Refusal.Text
 	} else if r != nil && r.Error != "" {
 		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(t.v.redacted(r).Error)})
 	}
@@ -471,14 +471,15 @@ func (t *verifyTalk) answered(m *Message, run *running, x *verifyExchange) error
 	case x.ended && live == nil:
 		return nil // as then: nobody waits for an answer
 	case live == nil:
-		check.failed, check.Reason = outcomeMissing, "no answer"
+		check.fail(outcomeMissing, "no answer")
 	case live.Refusal != nil && live.Refusal.Code == 504:
-		check.failed, check.Reason = outcomeTimeout, fmt.Sprintf("no answer and no progress within %v", t.v.o.Timeout)
+		check.fail(outcomeTimeout, fmt.Sprintf("no answer and no progress within %v", t.v.o.Timeout))
 	case live.Refusal != nil:
-		check.failed, check.Reason = outcomeMissing, live.Refusal.Text
+		reason := live.Refusal.Text
 		if live.Refusal.Exit != "" {
-			check.Reason += ": " + live.Refusal.Exit
+			reason += ": " + live.Refusal.Exit
 		}
+		check.fail(outcomeMissing, reason)
 	case x.response == nil:
 		check.diffs = append(check.diffs, Difference{Pointer{"result"}, absent{}, "an answer, before the client cancelled the call"})
 	default:
@@ -488,7 +489,7 @@ func (t *verifyTalk) answered(m *Message, run *running, x *verifyExchange) error
 		}
 		t.contrast(m, check, was, live)
 	}
-	if check.failed != "" {
+	if check.Outcome != "" {
 		return t.lose(x)
 	}
 	return nil
