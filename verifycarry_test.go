@@ -318,7 +318,8 @@ func TestVerifySchemaGrades(t *testing.T) {
 		{`"required":["a"]`, `"required":["a"],"additionalProperties":true`, gradeCompatible},
 		{`"type":"string","enum":["x","y"]`, `"type":"number","enum":["x","y"]`, gradeBreaking},
 		{`["integer","null"]`, `["integer","null","string"]`, gradeCompatible},
-		{`["integer","null"]`, `["number","null"]`, gradeBreaking}, // as a set: integer is gone
+		{`["integer","null"]`, `["number","null"]`, gradeCompatible},
+		{`"u":{"anyOf":[{"type":"string"},{"type":"number"}`, `"u":{"anyOf":[{"type":"string"},{"type":"integer"}`, gradeBreaking},
 		{`["integer","null"]`, `"integer"`, gradeBreaking},
 		{`"type":["integer","null"],`, ``, gradeCompatible},
 		{`"minimum":1`, `"minimum":0`, gradeCompatible},

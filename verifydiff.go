@@ -167,19 +167,28 @@ func (f answerForm) lists(result map[string]any) {
 	}
 }
 
-// schemaSets makes objects of the lists in a JSON schema that are sets.
+// schemaSets makes objects of what is a set in a JSON schema. One type is a set too, and a number may be an integer.
 func schemaSets(v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, inner := range v {
-			list, isList := inner.([]any)
-			if !isList || key != "required" && key != "enum" && key != "type" {
+			list, isSet := inner.([]any)
+			if name, ok := inner.(string); ok && key == "type" {
+				list, isSet = []any{name}, true
+			}
+			if !isSet || key != "required" && key != "enum" && key != "type" {
 				schemaSets(inner)
 				continue
 			}
 			set := map[string]any{}
 			for _, element := range list {
-				set[schemaWord(element)] = true
+				name, ok := element.(string)
+				if !ok {
+					name = encodeJSON(element)
+				}
+				if set[name] = true; key == "type" && name == "number" {
+					set["integer"] = true
+				}
 			}
 			v[key] = set
 		}
@@ -188,14 +197,6 @@ func schemaSets(v any) {
 			schemaSets(inner)
 		}
 	}
-}
-
-// schemaWord is an element of a set in a schema as a key.
-func schemaWord(v any) string {
-	if s, ok := v.(string); ok {
-		return s
-	}
-	return encodeJSON(v)
 }
 
 // isOpaque reports whether the value of a member of this name is for the server alone to understand.

@@ -160,7 +160,7 @@ var (
 	sameTime = regexp.MustCompile(`\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)?\b|` +
 		`\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? (?:\d{1,2} [A-Z][a-z]{2}|[A-Z][a-z]{2} [ \d]\d)[a-z]* (?:\d{4} )?\d\d:\d\d:\d\d(?: ?(?:[A-Z]{1,5}\b|[+-]\d{4}))*(?: \d{4})?|` +
 		`\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?: ?[AP]M)?\b`)
-	samePath   = regexp.MustCompile(`(?:\b[A-Za-z]:)?[/\\][^\s"'<>|:;,()]*`)
+	samePath   = regexp.MustCompile(`(?:\b[A-Za-z]:|\b[A-Za-z][A-Za-z0-9+.-]+:/)?[/\\][^\s"'<>|:;,()]*`)
 	sameNumber = regexp.MustCompile(`[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?`)
 )
 
@@ -216,18 +216,12 @@ func (k *sameKinds) masked(s string) string {
 	if !k.path {
 		return s
 	}
-	var b strings.Builder
-	end := 0
-	for _, at := range samePath.FindAllStringIndex(s, -1) {
-		b.WriteString(s[end:at[0]])
-		found := s[at[0]:at[1]]
-		if end = at[1]; strings.HasPrefix(found, "//") && strings.HasSuffix(s[:at[0]], ":") && !strings.HasSuffix(s[:at[0]], "file:") {
-			b.WriteString(found) // an address elsewhere
-		} else {
-			b.WriteString("«path»" + path.Base(strings.ReplaceAll(found, `\`, "/")))
+	return samePath.ReplaceAllStringFunc(s, func(found string) string {
+		if strings.Contains(found, "://") && !strings.HasPrefix(found, "file:") {
+			return found // an address elsewhere
 		}
-	}
-	return b.String() + s[end:]
+		return "«path»" + path.Base(strings.ReplaceAll(found, `\`, "/"))
+	})
 }
 
 // numbers reports whether two texts are equal but for numbers that are close.
