@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -383,8 +384,13 @@ func FuzzVerifyAnswers(f *testing.F) {
 				}
 			}
 			carried.apply(a)
-			if params := withMeta(a, `"a":1`); strings.HasPrefix(a, "{") && member(member(params, "_meta"), "a") == "" {
-				t.Fatalf("%s became %s", a, params)
+			hello := `{"` + protocolMeta + `clientInfo":{}}`
+			meta := decodeJSON(cmp.Or(member(inEra(a, hello, eraStateless), "_meta"), "{}"))
+			if object, ok := meta.(map[string]any); strings.HasPrefix(a, "{") && ok && object[protocolMeta+"clientInfo"] == nil {
+				t.Fatalf("%s became %s", a, inEra(a, hello, eraStateless))
+			}
+			if _, err := Parse(`{"jsonrpc":"2.0","id":1,"method":"m","params":` + inEra(a, hello, eraSession) + `}`); strings.HasPrefix(a, "{") && err != nil {
+				t.Fatalf("%s became %s", a, inEra(a, hello, eraSession))
 			}
 		}
 	})

@@ -32,6 +32,7 @@ type carriedValue struct {
 	value string // live
 	shown string // the same, redacted
 	used  bool
+	lost  bool // there is none, as the answer with it did not come
 }
 
 func newCarriedValues(same *sameKinds) *carriedValues {
@@ -88,39 +89,71 @@ func (c *carriedValues) add(was, is, shown string, opaque bool) {
 		return
 	}
 	old := c.live[was]
-	c.live[was] = &carriedValue{is, shown, opaque || old != nil && old.used}
+	c.live[was] = &carriedValue{value: is, shown: shown, used: opaque || old != nil && old.used}
 	c.replace = nil
+}
+
+// lose notes that the opaque values of a recorded result did not come.
+func (c *carriedValues) lose(result string) {
+	mapStrings(decodeJSON(result), "", func(key, was string) string {
+		if isOpaque(key) && c.live[was] == nil && len(c.live) < maxCarried {
+			c.live[was] = &carriedValue{lost: true}
+		}
+		return was
+	})
+}
+
+// lacks says why params cannot be sent, "" if they can.
+func (c *carriedValues) lacks(params string) (reason string) {
+	mapStrings(decodeJSON(params), "", func(_, was string) string {
+		if live := c.live[was]; live != nil && live.lost {
+			reason = "needs a value from an answer that did not come"
+		} else if live == nil && placeholder.MatchString(was) {
+			reason = "needs a secret that is not on the tape"
+		}
+		return was
+	})
+	return reason
 }
 
 // apply returns params with the live values in place of the recorded ones, where a whole string is one.
 func (c *carriedValues) apply(params string) string {
-	if len(c.live) == 0 || params == "" {
-		return params
-	}
 	changed := false
-	var walk func(v any) any
-	walk = func(v any) any {
-		switch v := v.(type) {
-		case string:
-			if live := c.live[v]; live != nil {
-				live.used, changed, c.replace = true, true, nil
-				return live.value
-			}
-		case map[string]any:
-			for key, inner := range v {
-				v[key] = walk(inner)
-			}
-		case []any:
-			for i := range v {
-				v[i] = walk(v[i])
-			}
+	v := mapStrings(decodeJSON(params), "", func(_, was string) string {
+		live := c.live[was]
+		if live == nil || live.lost {
+			return was
 		}
-		return v
-	}
-	if v := walk(decodeJSON(params)); changed {
+		live.used, changed, c.replace = true, true, nil
+		return live.value
+	})
+	if changed {
 		return encodeJSON(v)
 	}
 	return params
+}
+
+// mapStrings puts in place of each string in v, a value of [decodeJSON] that is the member key of an object, or "", what f
+// returns, which is given the string and the key of the member that it is.
+func mapStrings(v any, key string, f func(key, s string) string) any {
+	switch v := v.(type) {
+	case string:
+		return f(key, v)
+	case map[string]any:
+		for k, inner := range v {
+			v[k] = mapStrings(inner, k, f)
+		}
+	case []any:
+		for i := range v {
+			v[i] = mapStrings(v[i], "", f)
+		}
+	}
+	return v
+}
+
+// isOpaque reports whether the value of a member of this name is for the server alone to understand.
+func isOpaque(key string) bool {
+	return slices.Contains([]string{"nextCursor", "requestState", "taskId", "elicitationId"}, key)
 }
 
 // equal reports whether a live value b counts as the recorded one a, at the place at.
