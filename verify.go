@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 )
@@ -38,14 +39,14 @@ type verifier struct {
 	o      VerifyOptions
 	same   *sameKinds
 	proxy  *Proxy
-	spoken map[string]string // by era of the tape: the one in which the server is spoken to
+	spoken map[string]string // by era of the tape: the one in which the server is spoken to, once that is known
 	report *VerifyReport
 }
 
 const (
-	maxTalkCalls = 1000        // calls of a session that may be in flight: its subscriptions, and one more
-	probeTimeout = time.Minute // for a handshake that only shows which era a server speaks
-	forever      = 100 * 365 * 24 * time.Hour
+	maxTalkCalls     = 1000 // calls of a session that may be in flight: its subscriptions, and one more
+	handshakeTimeout = time.Minute
+	forever          = 100 * 365 * 24 * time.Hour
 )
 
 // Verify makes the calls on the tape again, which errors call name, to the server that dialer reaches, and compares the
@@ -79,14 +80,15 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 	v.proxy = NewProxy(dialer, Bounds{Sessions: 2, Calls: maxTalkCalls, CallTimeout: o.Timeout}, o.Log, notesExchange)
 	defer v.proxy.Close()
 	for _, s := range v.sessions {
-		if err := v.play(ctx, s); err != nil {
-			if ctx.Err() != nil {
-				return v.report, err
-			}
-			return nil, err
+		if err = v.play(ctx, s); err != nil {
+			break
 		}
 	}
-	return v.report, nil
+	v.report.Eras = slices.Compact(slices.Sorted(maps.Values(v.spoken)))
+	if err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	return v.report, err
 }
 
 // notesExchange is an interceptor that notes in whose exchange a message of the server travels.
@@ -123,62 +125,4 @@ func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
 	}
 	v.report.Carried += t.carried.count()
 	return err
-}
-
-// speaks returns the era in which the server is spoken to for the session s: that of the tape if the server knows it,
-// else the other one. It finds out in conversations of their own.
-func (v *verifier) speaks(ctx context.Context, s *verifySession) (string, error) {
-	if live := v.spoken[s.era]; live != "" {
-		return live, nil
-	}
-	eras := []string{eraSession, eraStateless}
-	if s.era == eraStateless {
-		slices.Reverse(eras)
-	}
-	var refused error // by the proxy: no server answered
-	answered := false
-	for _, live := range eras {
-		m, err := v.probe(ctx, s, live)
-		switch {
-		case ctx.Err() != nil:
-			return "", ctx.Err()
-		case err != nil:
-			refused = cmp.Or(refused, err)
-		case m.Result != "":
-			v.spoken[s.era] = live
-			v.report.Eras = append(v.report.Eras, live)
-			return live, nil
-		default:
-			answered = true
-		}
-	}
-	if !answered {
-		return "", &VerifyServerError{refused}
-	}
-	v.spoken[s.era] = s.era // what it says to this is compared
-	return s.era, nil
-}
-
-// probe makes the handshake of the era live, for the client of s, and ends the conversation. The error says why there
-// is no answer.
-func (v *verifier) probe(ctx context.Context, s *verifySession, live string) (*Message, error) {
-	patience := min(probeTimeout, v.o.Timeout)
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	t := v.talk(s)
-	if err := t.dial(ctx); err != nil {
-		return nil, err
-	}
-	defer t.close()
-	run := &running{check: &VerifyCheck{}, exchange: &verifyExchange{}}
-	method, params := s.handshake(live)
-	t.begin(ctx, method, params, run)
-	err := t.await(ctx, run, func() bool { return run.response != nil })
-	switch {
-	case err == context.DeadlineExceeded:
-		err = fmt.Errorf("no answer to %s within %v", method, patience)
-	case err == nil && run.response.Refusal != nil:
-		err = run.response.Refusal
-	}
-	return run.response, err
 }

@@ -31,13 +31,15 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 		check.fail(outcomeSkipped, reason)
 		return t.lose(x)
 	}
-	own := m.Method == methodInitialize
-	if own && t.shaken { // another client's, without a session id
-		if err := t.hangUp(ctx); err != nil {
+	began := time.Now()
+	defer func() { check.Took = time.Since(began) }()
+	if m.Method == methodInitialize {
+		t.plan.hello = m.Params
+		if err := t.hangUp(ctx); err != nil { // another client's conversation, without a session id
 			return err
 		}
 	}
-	if err := t.connect(ctx, own); err != nil {
+	if err := t.connect(ctx); err != nil {
 		return err
 	}
 	if t.gone != "" {
@@ -52,20 +54,19 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 		}
 	}
 	run := &running{check: check, exchange: x}
-	began := time.Now()
-	defer func() { check.Took = time.Since(began) }()
+	toSession := t.bridged() && t.live == eraSession
 	switch {
 	case x.listens:
 		return t.subscribe(ctx, params, run)
-	case t.bridged() && t.live == eraSession && m.Method == methodDiscover:
+	case m.Method == methodInitialize || m.Method == methodDiscover && t.plan.era == eraStateless:
 		run.response = t.hello
-	case t.bridged() && t.live == eraSession && x.first != nil:
+	case toSession && x.first != nil:
 		// The server asked during the first call what it asked on the tape in the answer to that.
 		if run.response = x.first.live; x.continued {
 			check.fail(outcomeSkipped, "asked and answered within another call")
 			return nil
 		}
-	case t.bridged() && t.live == eraStateless:
+	case t.bridged() && !toSession:
 		err = t.withInput(ctx, method, params, run)
 	default:
 		err = t.exchange(ctx, method, params, run)
@@ -183,8 +184,6 @@ func (t *verifyTalk) inOtherEra(method, params string) (string, string) {
 	switch method {
 	case methodPing, methodSetLevel, methodListen, "resources/subscribe", "resources/unsubscribe":
 		return "", ""
-	case methodInitialize:
-		return t.plan.handshake(t.live)
 	case methodDiscover:
 		if t.live == eraStateless { // of a client that went on in the older one
 			return "", ""

@@ -189,8 +189,10 @@ func TestVerifyAnswersOutsideOfCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tape := verifyTape(t, server(1).dialer(), map[string]string{"roots/list": `{"roots":[]}`, "ping": `{}`}, lines)
 		for times, want := range []string{0: `["p"]`, 1: `["r0"[] "p"]`, 2: `["r0"[] "r1"-32601 "p"]`} {
+			synctest.Wait() // for servers that end
 			got = nil
 			r := verifyRun(t, tape, server(times).dialer(), VerifyOptions{AllowDestructive: true})
+			synctest.Wait()
 			if times < 2 {
 				verifyWant(t, r)
 			}

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -19,12 +20,11 @@ type verifyTalk struct {
 	plan *verifySession
 	live string // era of the server
 
-	s      *Session // nil while there is none
-	conn   *verifyConn
-	shaken bool     // the handshake was made
-	hello  *Message // the answer to one that is not on the tape
-	ids    int64
-	gone   string // why the rest of the session is not sent; "" if it is
+	s     *Session // nil while there is none
+	conn  *verifyConn
+	hello *Message // the answer to its handshake
+	ids   int64
+	gone  string // why the rest of the session is not sent; "" if it is
 
 	came     map[string]int // what the server said in its own time, by method, less what it said on the tape until now
 	patience time.Duration  // for that
@@ -54,41 +54,72 @@ func (v *verifier) talk(s *verifySession) *verifyTalk {
 // bridged reports whether the server speaks another era than the tape.
 func (t *verifyTalk) bridged() bool { return t.live != t.plan.era }
 
-// connect begins a conversation, if there is none, in the era that the server speaks, with a handshake unless the
-// client's own call is one.
-func (t *verifyTalk) connect(ctx context.Context, own bool) (err error) {
-	if t.s == nil && t.gone == "" {
-		if t.live, err = t.v.speaks(ctx, t.plan); err != nil {
-			return err
+// connect begins a conversation with a handshake, if there is none, in the era that the server speaks: that of the tape if
+// it accepts or has accepted that, else the other one. If it refuses both, what it says in that of the tape is compared.
+// The error is a *[VerifyServerError] if no server ever answered.
+func (t *verifyTalk) connect(ctx context.Context) error {
+	if t.s != nil || t.gone != "" {
+		return nil
+	}
+	own, other := eraSession, eraStateless
+	if t.plan.era == eraStateless {
+		own, other = other, own
+	}
+	tries := []string{own, other, own}
+	if known := t.v.spoken[own]; known != "" {
+		tries = []string{known}
+	}
+	var failed error
+	for i := 0; i < len(tries); i++ {
+		live := tries[i]
+		err := t.shake(ctx, live)
+		failed = cmp.Or(failed, err)
+		switch last := i == len(tries)-1; {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && (last || t.hello.Result != ""):
+			t.v.spoken[own] = live
+			if live == eraSession {
+				t.send(ctx, `"method":"`+methodInitialized+`"`)
+			}
+			return nil
+		case last && len(t.v.spoken) == 0:
+			return &VerifyServerError{failed}
+		case last:
+			t.gone = failed.Error()
+		case err != nil && i == 0:
+			tries = tries[:2] // it says nothing in this one
 		}
-		if err := t.dial(ctx); err != nil {
-			t.gone = err.Error()
-		}
+		t.close()
 	}
-	if t.gone != "" || t.shaken {
-		return nil
-	}
-	t.shaken = true
-	if own || t.live == eraStateless {
-		return nil
-	}
-	run := &running{check: &VerifyCheck{}, exchange: &verifyExchange{}}
-	method, params := t.plan.handshake(t.live)
-	if err := t.exchange(ctx, method, params, run); err != nil {
-		return err
-	}
-	if t.hello = run.response; t.hello == nil || t.hello.Result == "" {
-		t.gone = "the server refused the handshake"
-		return nil
-	}
-	t.send(ctx, `"method":"`+methodInitialized+`"`)
 	return nil
 }
 
-func (t *verifyTalk) dial(ctx context.Context) error {
+// shake begins a conversation with the handshake of an era. The error says why there is no answer.
+func (t *verifyTalk) shake(ctx context.Context, live string) error {
+	t.live = live
+	if err := t.dial(ctx); err != nil {
+		return err
+	}
+	run := &running{check: &VerifyCheck{}, exchange: &verifyExchange{}}
+	method, params := t.plan.handshake(live)
+	t.begin(ctx, method, params, run)
+	patience := min(handshakeTimeout, t.v.o.Timeout)
+	err := t.patiently(ctx, patience, run, func() bool { return run.response != nil })
+	switch t.hello = run.response; {
+	case err != nil:
+		return err
+	case t.hello == nil:
+		return fmt.Errorf("no answer to %s within %v", method, patience)
+	case t.hello.Refusal != nil:
+		return t.hello.Refusal
+	}
+	return nil
+}
+
+func (t *verifyTalk) dial(ctx context.Context) (err error) {
 	t.conn = &verifyConn{heard: make(chan *Message, maxHeard+maxTalkCalls), closed: make(chan struct{})}
-	s, err := t.v.proxy.Open(ctx, t.conn, "", false)
-	t.s, t.shaken = s, false
+	t.s, err = t.v.proxy.Open(ctx, t.conn, "", false)
 	return err
 }
 
@@ -284,11 +315,11 @@ func (t *verifyTalk) tell(ctx context.Context, at lineAt) error {
 	if err != nil {
 		return err
 	}
-	if err := t.connect(ctx, false); err != nil || t.gone != "" {
+	if err := t.connect(ctx); err != nil || t.gone != "" {
 		return err
 	}
-	if t.bridged() && (m.Method == methodInitialized || m.Method == "notifications/roots/list_changed") {
-		return nil // part of the handshake, or not in that era
+	if m.Method == methodInitialized || t.bridged() && m.Method == "notifications/roots/list_changed" {
+		return nil // it is part of the handshake; not in that era
 	}
 	t.send(ctx, methodMembers(m.Method, t.carried.apply(m.Params)))
 	return nil
