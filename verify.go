@@ -123,6 +123,6 @@ func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
 	for _, c := range t.checks {
 		t.finish(c)
 	}
-	v.report.Carried += t.carried.count()
+	v.report.Carried += len(t.carried.used)
 	return err
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"math"
 	"path"
 	"regexp"
@@ -23,32 +24,24 @@ const (
 // be sent with the live one. That a recorded value is used so shows that it may differ; until then it is a difference.
 type carriedValues struct {
 	same *sameKinds
-	live map[string]*carriedValue // by what was recorded
-
-	replace *strings.Replacer // of used values within a text; nil when it must be made anew
+	live map[string]carriedValue // by what was recorded
+	used map[string]string       // what is shown of those that were sent, likewise
 }
 
 type carriedValue struct {
-	value string // live
+	value string
 	shown string // the same, redacted
-	used  bool
-	lost  bool // there is none, as the answer with it did not come
+	lost  bool   // there is none, as the answer with it did not come
 }
 
 func newCarriedValues(same *sameKinds) *carriedValues {
-	return &carriedValues{same: same, live: map[string]*carriedValue{}}
+	return &carriedValues{same: same, live: map[string]carriedValue{}, used: map[string]string{}}
 }
 
-// count is how many values were used.
-func (c *carriedValues) count() (n int) {
-	for _, v := range c.live {
-		n += btoi(v.used)
-	}
-	return n
-}
+var word = regexp.MustCompile(`[^\s"'<>()\[\]{},;=]*[^\s"'<>()\[\]{},;=.:!?]`)
 
-// word is a part of a text that may be a value of its own.
-var word = regexp.MustCompile(`[^\s"'<>()\[\]{},;=]+`)
+// wordsOf are the parts of a text that may be values of their own.
+func wordsOf(text string) []string { return word.FindAllString(text, -1) }
 
 // learn notes the strings that differ between the recorded value was and the live value is, which shown is redacted.
 func (c *carriedValues) learn(was, is, shown any, key string) {
@@ -73,31 +66,34 @@ func (c *carriedValues) learn(was, is, shown any, key string) {
 		if !ok || !isShown || was == is {
 			return
 		}
-		c.add(was, is, shown, isOpaque(key))
-		a, b, s := word.FindAllString(was, -1), word.FindAllString(is, -1), word.FindAllString(shown, -1)
+		if len(was) >= minCarried || isOpaque(key) {
+			c.add(was, carriedValue{value: is, shown: shown})
+		}
+		a, b, s := wordsOf(was), wordsOf(is), wordsOf(shown)
 		for i := range a {
-			if len(a) == len(b) && len(a) == len(s) && a[i] != b[i] && len(a) > 1 {
-				c.add(strings.TrimRight(a[i], ".:!?"), strings.TrimRight(b[i], ".:!?"), strings.TrimRight(s[i], ".:!?"), false)
+			if len(a) == len(b) && len(a) == len(s) && a[i] != b[i] && len(a[i]) >= minCarried {
+				c.add(a[i], carriedValue{value: b[i], shown: s[i]})
 			}
 		}
 	}
 }
 
-// add notes one value. One that is opaque need not be used to count.
-func (c *carriedValues) add(was, is, shown string, opaque bool) {
-	if len(was) < minCarried && !opaque || len(c.live) >= maxCarried && c.live[was] == nil {
+// add notes one value.
+func (c *carriedValues) add(was string, live carriedValue) {
+	if _, known := c.live[was]; !known && len(c.live) >= maxCarried {
 		return
 	}
-	old := c.live[was]
-	c.live[was] = &carriedValue{value: is, shown: shown, used: opaque || old != nil && old.used}
-	c.replace = nil
+	c.live[was] = live
+	if _, used := c.used[was]; used {
+		c.used[was] = live.shown
+	}
 }
 
 // lose notes that the opaque values of a recorded result did not come.
 func (c *carriedValues) lose(result string) {
 	mapStrings(decodeJSON(result), "", func(key, was string) string {
-		if isOpaque(key) && c.live[was] == nil && len(c.live) < maxCarried {
-			c.live[was] = &carriedValue{lost: true}
+		if _, known := c.live[was]; !known && isOpaque(key) {
+			c.add(was, carriedValue{lost: true})
 		}
 		return was
 	})
@@ -106,9 +102,9 @@ func (c *carriedValues) lose(result string) {
 // lacks says why params cannot be sent, "" if they can.
 func (c *carriedValues) lacks(params string) (reason string) {
 	mapStrings(decodeJSON(params), "", func(_, was string) string {
-		if live := c.live[was]; live != nil && live.lost {
+		if live, known := c.live[was]; live.lost {
 			reason = "needs a value from an answer that did not come"
-		} else if live == nil && placeholder.MatchString(was) {
+		} else if !known && placeholder.MatchString(was) {
 			reason = "needs a secret that is not on the tape"
 		}
 		return was
@@ -120,11 +116,11 @@ func (c *carriedValues) lacks(params string) (reason string) {
 func (c *carriedValues) apply(params string) string {
 	changed := false
 	v := mapStrings(decodeJSON(params), "", func(_, was string) string {
-		live := c.live[was]
-		if live == nil || live.lost {
+		live, known := c.live[was]
+		if !known || live.lost {
 			return was
 		}
-		live.used, changed, c.replace = true, true, nil
+		c.used[was], changed = live.shown, true
 		return live.value
 	})
 	if changed {
@@ -166,20 +162,15 @@ func (c *carriedValues) equal(at Pointer, a, b any) bool {
 	if len(at) > 0 && isOpaque(at[len(at)-1]) {
 		return true
 	}
-	if c.replace == nil {
-		var pairs []string
-		for recorded, live := range c.live {
-			if live.used && len(recorded) >= minCarried {
-				pairs = append(pairs, recorded, live.shown)
-			}
-		}
-		c.replace = strings.NewReplacer(pairs...)
-	}
-	if live := c.live[was]; live != nil && live.used && live.shown == is {
+	if shown, ok := c.used[was]; ok && shown == is {
 		return true
 	}
-	replaced := c.replace.Replace(was)
-	return replaced == is || c.same.equal(replaced, is)
+	for _, recorded := range slices.Backward(slices.Sorted(maps.Keys(c.used))) { // the longer ones of those that begin alike first
+		if len(recorded) >= minCarried {
+			was = strings.ReplaceAll(was, recorded, c.used[recorded])
+		}
+	}
+	return was == is || c.same.equal(was, is)
 }
 
 // sameKinds are the kinds of values that count as equal although they differ.
