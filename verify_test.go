@@ -114,10 +114,7 @@ func verifyTape(t *testing.T, dialer Dialer, answers map[string]string, clients 
 		}
 		wait := func(id string) {
 			for {
-				m, err := talk.conn.next(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
+				m := <-talk.conn
 				if m.Kind == Call {
 					talk.send(t.Context(), `"id":`+m.ID+`,"result":`+answers[m.Method])
 				}

@@ -81,9 +81,6 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) error {
 	t.begin(ctx, method, params, run)
 	err := t.await(ctx, run, func() bool { return run.response != nil })
-	if err == errClosed {
-		err = nil
-	}
 	if t.s.Ended() {
 		t.gone = "server is gone"
 		var e *Error

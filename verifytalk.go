@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -21,7 +20,7 @@ type verifyTalk struct {
 	live string // era of the server
 
 	s     *Session // nil while there is none
-	conn  *verifyConn
+	conn  verifyConn
 	hello *Message // the answer to its handshake
 	ids   int64
 	gone  string // why the rest of the session is not sent; "" if it is
@@ -79,7 +78,7 @@ func (t *verifyTalk) connect(ctx context.Context) error {
 			return ctx.Err()
 		case err == nil && (last || t.hello.Result != ""):
 			t.v.spoken[own] = live
-			if live == eraSession {
+			if live == eraSession && t.hello.Result != "" {
 				t.send(ctx, `"method":"`+methodInitialized+`"`)
 			}
 			return nil
@@ -118,7 +117,7 @@ func (t *verifyTalk) shake(ctx context.Context, live string) error {
 }
 
 func (t *verifyTalk) dial(ctx context.Context) (err error) {
-	t.conn = &verifyConn{heard: make(chan *Message, maxHeard+maxTalkCalls), closed: make(chan struct{})}
+	t.conn = make(verifyConn, maxHeard+maxTalkCalls)
 	t.s, err = t.v.proxy.Open(ctx, t.conn, "", false)
 	return err
 }
@@ -177,8 +176,7 @@ func (t *verifyTalk) cancel(ctx context.Context, run *running) {
 }
 
 // await takes in what the server says until enough reports true, or the client cancels the call as on the tape, and sends
-// meanwhile what the client said during the recorded exchange. The error is that of ctx; errClosed when nothing can come
-// any more.
+// meanwhile what the client said during the recorded exchange. The error is that of ctx or of the tape.
 func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool) error {
 	for {
 		for x := run.exchange; run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
@@ -195,21 +193,22 @@ func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool
 		if enough() {
 			return nil
 		}
-		m, err := t.conn.next(ctx)
-		if err != nil {
-			return err
-		}
-		if err := t.take(ctx, m, run); err != nil {
-			return err
+		select {
+		case m := <-t.conn:
+			if err := t.take(ctx, m, run); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
 
-// patiently is await for as long as patience. It is no error if that is over, or the server is gone.
+// patiently is await for as long as patience. It is no error if that is over.
 func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run *running, enough func() bool) error {
 	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := t.await(patient, run, enough); err != nil && err != errClosed && patient.Err() == nil {
+	if err := t.await(patient, run, enough); err != nil && patient.Err() == nil {
 		return err
 	}
 	return ctx.Err()
@@ -329,45 +328,20 @@ func (t *verifyTalk) tell(ctx context.Context, at lineAt) error {
 const maxHeard = 10000
 
 // A verifyConn is the client's end of a conversation: it keeps what comes until it is asked for, so that no server waits
-// for a client that writes.
-type verifyConn struct {
-	heard  chan *Message // has room for all responses beyond maxHeard
-	once   sync.Once
-	closed chan struct{}
-}
+// for a client that writes. When the conversation ends, each call in flight is refused, so that nobody waits for ever.
+type verifyConn chan *Message
 
-func (c *verifyConn) Send(_ context.Context, m *Message) error {
-	if m.Kind != Response && len(c.heard) >= maxHeard {
-		return fmt.Errorf("more than %d messages wait", maxHeard)
+func (c verifyConn) Send(_ context.Context, m *Message) error {
+	if m.Kind != Response && len(c) >= maxHeard {
+		return errClosed
 	}
 	select {
-	case c.heard <- m:
+	case c <- m:
 		return nil
-	default:
+	default: // it has room for all responses
 		return errClosed
 	}
 }
 
-func (c *verifyConn) Flush() error { return nil }
-
-func (c *verifyConn) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return nil
-}
-
-// next waits for a message. It returns errClosed when none can come any more.
-func (c *verifyConn) next(ctx context.Context) (*Message, error) {
-	select {
-	case m := <-c.heard:
-		return m, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-c.closed:
-	}
-	select {
-	case m := <-c.heard:
-		return m, nil
-	default:
-		return nil, errClosed
-	}
-}
+func (c verifyConn) Flush() error { return nil }
+func (c verifyConn) Close() error { return nil }
