@@ -106,8 +106,8 @@ func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
 	t := v.talk(s)
 	for i := 0; i < len(s.steps) && err == nil; i++ {
 		switch step := s.steps[i]; {
-		case step.tell != nil:
-			err = t.tell(ctx, *step.tell)
+		case step.tell.size > 0:
+			err = t.tell(ctx, step.tell)
 		case step.await != "":
 			err = t.expect(ctx, step.await)
 		case step.ends:

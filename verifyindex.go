@@ -23,7 +23,6 @@ type verifyIndex struct {
 	numbered  map[int64]*verifySession
 	exchanges map[int64]*verifyExchange  // by the seq of the call, also as a rule changed it
 	asked     map[int64]*verifyQuestion  // by the seq of the server's request
-	noted     map[int64]*lineAt          // notifications of clients, by seq
 	asking    map[uint64]*verifyExchange // answered with a question, by what a call that brings the answer has
 	seed      maphash.Seed
 }
@@ -43,7 +42,7 @@ type verifySession struct {
 type verifyStep struct {
 	exchange *verifyExchange
 	ends     bool
-	tell     *lineAt
+	tell     lineAt
 	await    string // a method
 }
 
@@ -63,9 +62,9 @@ type verifyExchange struct {
 	ended          bool // the client cancelled it
 }
 
-// A toldLine is what the client said once the server had said a number of things. Nil is that it cancelled the call.
+// A toldLine is what the client said once the server had said a number of things; no line is that it cancelled the call.
 type toldLine struct {
-	at    *lineAt
+	at    lineAt
 	after int
 }
 
@@ -88,7 +87,7 @@ func newVerifyIndex(tape namedTape, max int) (*verifyIndex, error) {
 	}
 	x := &verifyIndex{
 		tape: tape, readOnly: map[string]bool{}, numbered: map[int64]*verifySession{}, exchanges: map[int64]*verifyExchange{},
-		asked: map[int64]*verifyQuestion{}, noted: map[int64]*lineAt{}, asking: map[uint64]*verifyExchange{}, seed: maphash.MakeSeed(),
+		asked: map[int64]*verifyQuestion{}, asking: map[uint64]*verifyExchange{}, seed: maphash.MakeSeed(),
 	}
 	err = r.Each(x.add)
 	x.warnings = r.Warnings()
@@ -101,8 +100,8 @@ func newVerifyIndex(tape namedTape, max int) (*verifyIndex, error) {
 // add takes in one line.
 func (x *verifyIndex) add(e *Entry) error {
 	m := tapeMessage(e)
-	if m.Kind == Opaque || e.Was != 0 && e.Dir == dirToClient {
-		return nil // no message, which says enough elsewhere; or not what the server said
+	if m.Kind == Opaque || e.Was != 0 && (m.Kind != Call || e.Dir == dirToClient) {
+		return nil // no message, which says enough elsewhere; or one that was there before a rule changed it
 	}
 	s := x.numbered[e.Session]
 	if s == nil {
@@ -203,10 +202,7 @@ func (x *verifyIndex) addResponse(s *verifySession, e *Entry, m *Message) error 
 // addTold adds a notification of the client.
 func (x *verifyIndex) addTold(s *verifySession, e *Entry, m *Message) {
 	within := x.exchanges[e.X]
-	at := placeOf(e)
-	switch was := x.noted[e.Was]; {
-	case was != nil:
-		*was = at
+	switch {
 	case m.Method == methodCancelled && (within == nil || within.response.size > 0): // it cancels nothing
 	case m.Method == methodCancelled:
 		within.ended = true
@@ -214,15 +210,14 @@ func (x *verifyIndex) addTold(s *verifySession, e *Entry, m *Message) {
 		if within.listens {
 			s.steps = append(s.steps, verifyStep{exchange: within, ends: true})
 		} else {
-			within.told = append(within.told, toldLine{nil, len(within.said)})
+			within.told = append(within.told, toldLine{lineAt{}, len(within.said)})
 		}
 	case e.Local:
 	case within != nil:
-		within.told = append(within.told, toldLine{&at, len(within.said)})
+		within.told = append(within.told, toldLine{placeOf(e), len(within.said)})
 	default:
-		s.steps = append(s.steps, verifyStep{tell: &at})
+		s.steps = append(s.steps, verifyStep{tell: placeOf(e)})
 	}
-	x.noted[e.Seq] = &at
 }
 
 // addSaid adds a request or notification of the server.

@@ -182,11 +182,11 @@ func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool
 		for x := run.exchange; run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
 			told := x.told[run.told].at
 			run.told++
-			if told == nil {
+			if told == (lineAt{}) {
 				t.cancel(ctx, run)
 				return nil
 			}
-			if err := t.tell(ctx, *told); err != nil {
+			if err := t.tell(ctx, told); err != nil {
 				return err
 			}
 		}
