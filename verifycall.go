@@ -59,7 +59,7 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 	case x.listens:
 		return t.subscribe(ctx, params, run)
 	case m.Method == methodInitialize || m.Method == methodDiscover && t.plan.era == eraStateless:
-		run.response = t.hello
+		run.response, run.heard = t.hello.response, t.hello.heard
 	case toSession && x.first != nil:
 		// The server asked during the first call what it asked on the tape in the answer to that.
 		if run.response = x.first.live; x.continued {

@@ -21,7 +21,7 @@ type verifyTalk struct {
 
 	s     *Session // nil while there is none
 	conn  verifyConn
-	hello *Message // the answer to its handshake
+	hello *running // its handshake
 	ids   int64
 	gone  string // why the rest of the session is not sent; "" if it is
 
@@ -41,6 +41,9 @@ type running struct {
 	response *Message        // once it has come
 	told     int             // what the client said during it
 }
+
+// outside is what is running while no call of the tape is.
+func outside() *running { return &running{check: &VerifyCheck{}, exchange: &verifyExchange{}} }
 
 // ownTimePatience is how long a client waits in a session for what belongs to no call.
 const ownTimePatience = 5 * time.Second
@@ -76,9 +79,9 @@ func (t *verifyTalk) connect(ctx context.Context) error {
 		switch last := i == len(tries)-1; {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err == nil && (last || t.hello.Result != ""):
+		case err == nil && (last || t.hello.response.Result != ""):
 			t.v.spoken[own] = live
-			if live == eraSession && t.hello.Result != "" {
+			if live == eraSession && t.hello.response.Result != "" {
 				t.send(ctx, `"method":"`+methodInitialized+`"`)
 			}
 			return nil
@@ -100,18 +103,19 @@ func (t *verifyTalk) shake(ctx context.Context, live string) error {
 	if err := t.dial(ctx); err != nil {
 		return err
 	}
-	run := &running{check: &VerifyCheck{}, exchange: &verifyExchange{}}
+	run := outside()
+	t.hello = run
 	method, params := t.plan.handshake(live)
 	t.begin(ctx, method, params, run)
 	patience := min(handshakeTimeout, t.v.o.Timeout)
 	err := t.patiently(ctx, patience, run, func() bool { return run.response != nil })
-	switch t.hello = run.response; {
+	switch {
 	case err != nil:
 		return err
-	case t.hello == nil:
+	case run.response == nil:
 		return fmt.Errorf("no answer to %s within %v", method, patience)
-	case t.hello.Refusal != nil:
-		return t.hello.Refusal
+	case run.response.Refusal != nil:
+		return run.response.Refusal
 	}
 	return nil
 }
@@ -302,8 +306,7 @@ func (t *verifyTalk) expect(ctx context.Context, method string) error {
 		return nil
 	}
 	began := time.Now()
-	run := &running{check: &VerifyCheck{}, exchange: &verifyExchange{}}
-	err := t.patiently(ctx, t.patience, run, func() bool { return t.came[method] >= 0 })
+	err := t.patiently(ctx, t.patience, outside(), func() bool { return t.came[method] >= 0 })
 	t.patience -= time.Since(began)
 	return err
 }
