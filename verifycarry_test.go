@@ -203,6 +203,52 @@ func TestVerifyAnswersOutsideOfCalls(t *testing.T) {
 	})
 }
 
+// A client that went on when a list had changed does so again, and no later. What a server logs meanwhile is no drift.
+func TestVerifyWaitsForChange(t *testing.T) {
+	const change = `{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`
+	msg := func(dir, text string, re int64) Entry {
+		return Entry{Kind: lineMsg, Session: 1, Dir: dir, Re: re, Msg: text}
+	}
+	hello := verifyHello()
+	tape := testTape(
+		msg(dirToServer, hello[0], 0),
+		msg(dirToClient, demoInitializedAnswer(), 1),
+		msg(dirToServer, hello[1], 0),
+		msg(dirToClient, change, 0),
+		msg(dirToServer, verifyLegacy(2, "prompts/list", ``), 0),
+		msg(dirToClient, `{"jsonrpc":"2.0","id":2,"result":{"prompts":[],"changed":true}}`, 5),
+	)
+	for _, c := range []struct {
+		changes bool
+		took    time.Duration
+		want    []string
+	}{
+		{true, time.Second, nil},
+		{false, ownTimePatience, []string{"prompts/list CHANGED"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := &verifyServer{t: t, answer: func(m *Message, say func(string)) bool {
+				switch m.Method {
+				case methodInitialized:
+					if <-time.After(time.Second); c.changes {
+						say(change)
+					}
+				case "prompts/list":
+					say(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}`)
+					say(verifyResult(m, fmt.Sprintf(`{"prompts":[],"changed":%v}`, c.changes)))
+					return true
+				}
+				return false
+			}}
+			began := time.Now()
+			verifyWant(t, verifyRun(t, tape, server.dialer(), VerifyOptions{}), c.want...)
+			if took := time.Since(began); took != c.took {
+				t.Errorf("took %v, want %v", took, c.took)
+			}
+		})
+	}
+}
+
 // A subscription stays open while other calls are made, and is compared at its end.
 func TestVerifySubscription(t *testing.T) {
 	server := func(updates int) *verifyServer {

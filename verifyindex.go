@@ -57,9 +57,8 @@ type verifyExchange struct {
 	live           *Message        // the answer to first, if the server asked during that call
 	listens, lists bool            // it is a subscription; it is of tools/list
 	local, refused bool            // the proxy did not let it pass; it made the answer
-	http           bool
-	together       bool // another call was in flight at some time
-	ended          bool // the client cancelled it
+	together       bool            // another call was in flight at some time
+	ended          bool            // the client cancelled it
 }
 
 // A toldLine is what the client said once the server had said a number of things; no line is that it cancelled the call.
@@ -135,7 +134,7 @@ func (x *verifyIndex) addCall(s *verifySession, e *Entry, m *Message) {
 		return
 	}
 	c := &verifyExchange{
-		seq: e.Seq, call: placeOf(e), local: e.Local, http: e.Via == viaPost, listens: m.Method == methodListen, lists: m.Method == "tools/list",
+		seq: e.Seq, call: placeOf(e), local: e.Local, listens: m.Method == methodListen, lists: m.Method == "tools/list",
 	}
 	x.exchanges[e.Seq] = c
 	if !c.listens {

@@ -220,15 +220,15 @@ func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run 
 
 // take takes in one message of the server, while current is the call in flight.
 func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) error {
-	id := m.ID
-	if m.Kind != Response {
-		if id = ""; m.Within != nil {
-			id = m.Within.Message.ID
-		}
+	id := ""
+	if m.Kind == Response {
+		id = m.ID
+	} else if m.Within != nil {
+		id = m.Within.Message.ID
 	}
 	var owner *running
 	for _, run := range append(t.open[:len(t.open):len(t.open)], current) {
-		if run.id == id {
+		if id != "" && run.id == id {
 			owner = run
 		}
 	}
