@@ -6,7 +6,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,18 +76,10 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 	return t.answered(m, run)
 }
 
-// exchange makes a call and waits for the answer.
+// exchange makes a call and waits for the answer, which says so if the server is gone.
 func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) error {
 	t.begin(ctx, method, params, run)
-	err := t.await(ctx, run, func() bool { return run.response != nil })
-	if t.s.Ended() {
-		t.gone = "server is gone"
-		var e *Error
-		if errors.As(t.s.Reason(), &e) {
-			t.gone = refusalText(e)
-		}
-	}
-	return err
+	return t.await(ctx, run, func() bool { return run.response != nil })
 }
 
 func refusalText(e *Error) string {

@@ -8,7 +8,6 @@ import (
 	"hash/maphash"
 	"io"
 	"math"
-	"slices"
 	"strings"
 )
 
@@ -125,8 +124,6 @@ func (x *verifyIndex) add(e *Entry) error {
 	return nil
 }
 
-func placeOf(e *Entry) lineAt { return lineAt{e.Offset, e.Size} }
-
 func (x *verifyIndex) addCall(s *verifySession, e *Entry, m *Message) {
 	if was := x.exchanges[e.Was]; was != nil { // the server never saw it
 		was.call = placeOf(e)
@@ -234,17 +231,12 @@ func (x *verifyIndex) addSaid(s *verifySession, e *Entry, m *Message) {
 	case method == methodPing:
 	case within != nil && method != methodRoots:
 		within.said = append(within.said, method)
-	case m.Kind == Call || isListChange(method):
+	case m.Kind == Call || strings.HasSuffix(method, "/list_changed"):
 		s.steps = append(s.steps, verifyStep{await: method})
 	}
 }
 
 const methodRoots = "roots/list" // a server asks for them in its own time, whatever call is in flight
-
-// isListChange reports whether a notification says that one of the server's lists changed.
-func isListChange(method string) bool {
-	return slices.Contains([]string{"notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed"}, method)
-}
 
 // annotated notes which tools of a tools/list are read-only. A tool is only if it always was.
 func (x *verifyIndex) annotated(m *Message) {

@@ -121,14 +121,11 @@ func (r *VerifyReport) Code() int {
 
 // keptJSON is a value in a report; nil if it is absent. A large one is cut, and then a string.
 func keptJSON(v any) json.RawMessage {
-	if v == (absent{}) {
-		return nil
-	}
-	text := encodeJSON(v)
+	text := rawJSON(v)
 	if len(text) > maxValueKept {
-		text = quote(strings.ToValidUTF8(text[:maxValueKept], "") + "…")
+		text = json.RawMessage(quote(strings.ToValidUTF8(string(text[:maxValueKept]), "") + "…"))
 	}
-	return json.RawMessage(text)
+	return text
 }
 
 // JSON is the report as a JSON text.

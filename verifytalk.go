@@ -23,7 +23,7 @@ type verifyTalk struct {
 	conn  verifyConn
 	hello *running // its handshake
 	ids   int64
-	gone  string // why the rest of the session is not sent; "" if it is
+	gone  string // why there is none and will be none; "" if that is not known
 
 	came     map[string]int // what the server said in its own time, by method, less what it said on the tape until now
 	patience time.Duration  // for that
@@ -302,7 +302,7 @@ func (t *verifyTalk) extra(method string) {
 // expect waits until the server says what it said on the tape, outside of any call, before the client went on.
 func (t *verifyTalk) expect(ctx context.Context, method string) error {
 	t.came[method]--
-	if t.s == nil || t.gone != "" || t.patience <= 0 {
+	if t.s == nil || t.s.Ended() || t.patience <= 0 {
 		return nil
 	}
 	began := time.Now()
