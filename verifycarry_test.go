@@ -433,6 +433,7 @@ func FuzzVerifyAnswers(f *testing.F) {
 			}
 			carried.apply(a)
 			hello := `{"` + protocolMeta + `clientInfo":{}}`
+			a := strings.Trim(a, whiteSpace)
 			meta := decodeJSON(cmp.Or(member(inEra(a, hello, eraStateless), "_meta"), "{}"))
 			if object, ok := meta.(map[string]any); strings.HasPrefix(a, "{") && ok && object[protocolMeta+"clientInfo"] == nil {
 				t.Fatalf("%s became %s", a, inEra(a, hello, eraStateless))
