@@ -349,7 +349,7 @@ func TestVerifySameKinds(t *testing.T) {
 func TestVerifySchemaGrades(t *testing.T) {
 	const base = `{"name":"t","description":"d","inputSchema":{"type":"object","properties":{
 		"a":{"type":"string","enum":["x","y"]},"n":{"type":["integer","null"],"minimum":1,"maxLength":5},"l":{"items":{"type":"string"}},
-		"required":{"type":"string","description":"d"},"u":{"anyOf":[{"type":"string"},{"type":"number"}]}},"required":["a"]},
+		"required":{"type":"string","description":"d"},"u":{"anyOf":[{"type":"string"},{"type":"number"}],"not":{"enum":["z"]}}},"required":["a"]},
 		"outputSchema":{"type":"object","properties":{"r":{"type":"string","enum":["p"]}},"required":["r"]}}`
 	for _, c := range []struct{ old, new, want string }{
 		{`"description":"d","inputSchema"`, `"description":"e","inputSchema"`, gradeText},
@@ -384,6 +384,8 @@ func TestVerifySchemaGrades(t *testing.T) {
 		{`"l":{"items":{"type":"string"}},`, ``, gradeBreaking},
 		{`{"type":"number"}]`, `{"type":"number"},{"type":"null"}]`, gradeCompatible},
 		{`,{"type":"number"}]`, `]`, gradeBreaking},
+		{`["z"]`, `["y","z"]`, gradeBreaking},
+		{`["z"]`, `[]`, gradeCompatible},
 		{`"required":["r"]`, `"required":[]`, gradeBreaking},
 		{`"required":["r"]`, `"required":["r","s"]`, gradeCompatible},
 		{`["p"]`, `["p","q"]`, gradeBreaking},

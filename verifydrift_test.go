@@ -331,6 +331,22 @@ func TestVerifyCutTape(t *testing.T) {
 	}
 }
 
+// A cancellation that came too late cancels nothing, and the answer is compared.
+func TestVerifyLateCancellation(t *testing.T) {
+	msg := func(dir, text string, x, re int64) Entry {
+		return Entry{Kind: lineMsg, Session: 1, Dir: dir, X: x, Re: re, Msg: text}
+	}
+	hello := verifyHello()
+	tape := testTape(
+		msg(dirToServer, hello[0], 0, 0),
+		msg(dirToClient, demoInitializedAnswer(), 0, 1),
+		msg(dirToServer, verifyLegacy(2, "prompts/list", ``), 0, 0),
+		msg(dirToClient, `{"jsonrpc":"2.0","id":2,"result":{"prompts":[]}}`, 0, 3),
+		msg(dirToServer, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`, 3, 0),
+	)
+	verifyWant(t, verifyRun(t, tape, (&verifyServer{t: t}).dialer(), VerifyOptions{}), "prompts/list CHANGED")
+}
+
 // demoInitializedAnswer is what the demo server answers to verifyHello.
 func demoInitializedAnswer() string {
 	var out strings.Builder

@@ -74,6 +74,7 @@ func gradeSchema(d Difference, output bool) string {
 			at = at[2:]
 		case "items", "additionalProperties", "unevaluatedProperties", "not", "if", "then", "else", "contains", "propertyNames":
 			if open := func(v any) bool { return v == (absent{}) || v == true }; len(at) > 1 {
+				output = output != (at[0] == "not") // what widens it narrows what it is in
 				at = at[1:]
 			} else if open(d.A) && open(d.B) {
 				return gradeCompatible
