@@ -101,6 +101,48 @@ func TestReplayByRuleAsRecorded(t *testing.T) {
 	})
 }
 
+// What a server of 2026-07-28 refused for its _meta is refused again, and stands in the way of no other call. A call that it
+// refused for its headers alone is not played where the tape has the same call with other headers.
+func TestReplayRefusals(t *testing.T) {
+	bare := `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}`
+	call := func(method, params string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{` + params + `}}`
+	}
+	mismatch := func(id string) string { return frontError(id, `-32020`) }
+	headers := `{"mcp-protocol-version":"2026-07-28"}`
+	k := &tapeScript{}
+	refused := func(e Entry, code string) {
+		e.Dir, e.Headers = dirToServer, headers
+		k.add(Entry{Dir: dirToClient, Re: k.add(e), Status: 400, Msg: frontError(`1`, code)})
+	}
+	refused(Entry{Msg: call("tools/list", ``)}, `-32602`)
+	refused(Entry{Msg: call("tools/list", bare)}, `-32602`)
+	refused(Entry{Msg: call("server/discover", bare)}, `-32602`)
+	refused(Entry{Msg: call("initialize", replayMeta)}, `-32601`)
+	refused(Entry{Msg: call("resources/read", `"uri":"a:b",`+replayMeta)}, `-32602`)
+	refused(Entry{Msg: call("tools/list", replayMeta)}, `-32020`)
+	refused(Entry{Msg: replayModern(`1`, "odd", `{}`)}, `-32020`)
+	refused(Entry{Msg: replayModern(`1`, "old", `{}`)}, `-32020`)
+	local := k.call(call("tools/list", replayMeta)) // the proxy itself refused it, next to a command
+	k.add(Entry{Dir: dirToClient, Re: local, Local: true, Msg: mismatch(`1`)})
+	list := `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","ttlMs":1,"cacheScope":"public","_meta":{` + replayInfo + `},"tools":[]}}`
+	k.exchange(call("tools/list", replayMeta), list)
+	k.exchange(call("server/discover", replayMeta), `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","ttlMs":1,"cacheScope":"public","_meta":{`+replayInfo+`},"supportedVersions":["2026-07-28"],"capabilities":{}}}`)
+	for _, order := range []string{orderAny, orderStrict} {
+		replaying(t, k.tape(), PlayerOptions{Order: order, FailUnused: true}, func(g *replayRig) {
+			asks := func(text, want string) { g.t.Helper(); g.open(true).asks(text, want) }
+			asks(call("tools/list", bare), frontError(`1`, `-32602`))
+			asks(call("server/discover", bare), frontError(`1`, `-32602`))
+			asks(call("initialize", replayMeta), frontError(`1`, `-32601`))
+			asks(call("resources/read", `"uri":"a:b",`+replayMeta), frontError(`1`, `-32602`))
+			asks(replayModern(`1`, "odd", `{}`), mismatch(`1`))
+			asks(call("tools/list", replayMeta), list)
+			asks(call("server/discover", replayMeta), `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete",…`)
+			g.reports(true, "4 calls played, 0 unmatched, 0 loosened, 0 of 5 recorded calls unused")
+		})
+	}
+}
+
 func TestReplayListen(t *testing.T) {
 	listen := func(id string) string {
 		return `{"jsonrpc":"2.0","id":` + id + `,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},` + replayMeta + `}}`
