@@ -160,13 +160,23 @@ func withoutNewlines(text string) string {
 	}, text)
 }
 
-// opaque records what a server sent that is no message, unless it says nothing: a comment, a head.
+// opaque records what a server sent that is no message, unless it says nothing: a comment, a head. A stream that ends
+// before its call is answered says something.
 func (r *Recorder) opaque(s *Session, m *Message) error {
 	text := m.Raw
 	if m.Event != nil && m.Event.Data != "" {
 		text = m.Event.Frame
 	}
-	if text == "" && (m.Reply == nil || m.Reply.Status/100 == 2 || m.Refusal != nil) {
+	within := s.within(m)
+	switch {
+	case text != "":
+	case m.Reply == nil || m.Refusal != nil:
+		return nil
+	case isEventStream(m.Reply.Header):
+		if !m.Last || within == nil {
+			return nil
+		}
+	case m.Last || m.Reply.Status/100 == 2:
 		return nil
 	}
 	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: r.Redact.Text(text)}
@@ -174,7 +184,7 @@ func (r *Recorder) opaque(s *Session, m *Message) error {
 	if m.Reply != nil {
 		e.Headers = tapeHeaders(m.Reply.Header, e.Headers, "Content-Type")
 	}
-	if within := s.within(m); within != nil {
+	if within != nil {
 		e.X = within.seq.Load()
 	}
 	r.add(s, &e)
