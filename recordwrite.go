@@ -17,18 +17,19 @@ const (
 	recordRetry  = time.Second      // between two looks whether a tape can be written again
 )
 
-// A tapeSink is where the lines of a tape go. Its methods are not called concurrently.
+// A tapeSink is where the lines of a tape go. Its methods are not called concurrently, but for idle.
 type tapeSink interface {
-	// write takes whole lines, all of them or none. The first call of all is preceded by begin.
-	write(lines []byte) error
+	// write takes whole lines and returns how many bytes of them it took, which are whole lines too. It
+	// comes after begin.
+	write(lines []byte) (n int, err error)
 	// begin starts a tape.
 	begin(h TapeHeader) error
 	// full reports by how much the tape is larger than it should be: 1 is not at all, 2 is so much that it
 	// cannot wait.
 	full() int
-	// idle does what need not be done while a message waits. It is called now and then.
+	// idle does what need not be done while a message waits. It is called now and then, also while others are.
 	idle()
-	// finish ends the tape with the line end, whose Sum it sets.
+	// finish ends the tape with the line end, whose Sum it sets; without one if end is nil.
 	finish(end *Entry) error
 }
 
@@ -55,16 +56,22 @@ func (r *Recorder) Sent() {
 	defer r.mu.Unlock()
 	if len(r.buf) > 0 && !r.due {
 		r.due = true
-		r.aside.Go(func() { // ends with the write
-			time.Sleep(recordDelay)
-			r.mu.Lock()
-			r.due = false
+		r.aside.Go(r.follow)
+	}
+}
+
+// follow writes what was left to it, and ends when nothing is.
+func (r *Recorder) follow() {
+	for {
+		time.Sleep(recordDelay)
+		r.Flush()
+		r.sink.idle()
+		r.mu.Lock()
+		if r.due = len(r.buf) > 0; !r.due {
 			r.mu.Unlock()
-			if r.Flush() == nil && r.acquire() == nil {
-				r.sink.idle()
-				<-r.lock
-			}
-		})
+			return
+		}
+		r.mu.Unlock()
 	}
 }
 
@@ -79,12 +86,12 @@ func (r *Recorder) flush() error {
 	if len(lines) == 0 {
 		return nil
 	}
-	if r.blind.Load() {
+	if r.blind.Load() || r.refuses.Load() { // what came before is not there either
 		r.missed.Add(linesIn(lines))
 		return nil
 	}
-	if err := r.write(lines, header); err != nil {
-		r.missed.Add(linesIn(lines))
+	if n, err := r.write(lines, header); err != nil {
+		r.missed.Add(linesIn(lines[n:]))
 		return r.fail(err)
 	}
 	if full := r.sink.full(); full > 0 {
@@ -123,10 +130,10 @@ func (r *Recorder) take() []byte {
 }
 
 // write requires r.lock.
-func (r *Recorder) write(lines []byte, h TapeHeader) error {
+func (r *Recorder) write(lines []byte, h TapeHeader) (n int, err error) {
 	if !r.began {
 		if err := r.sink.begin(h); err != nil {
-			return err
+			return 0, err
 		}
 		r.began = true
 	}
@@ -204,7 +211,7 @@ func (r *Recorder) sees() bool {
 	r.line(&Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
 	lines, header := r.take(), r.header()
 	r.mu.Unlock()
-	if err := r.write(lines, header); err != nil {
+	if _, err := r.write(lines, header); err != nil {
 		r.fail(err)
 		return false
 	}
@@ -229,7 +236,8 @@ func (r *Recorder) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.blind.Load() || r.refuses.Load() {
-		return nil // it was said already
+		r.sink.finish(nil)
+		return nil // what is wrong was said already
 	}
 	if r.start.IsZero() {
 		r.start = time.Now()

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -42,10 +43,15 @@ type tapeFile struct {
 
 	f    *os.File // nil between two files
 	size int64
-	sum  hash.Hash
-	rest []byte // what was written and is not in sum yet
 	n    int    // of the file, counted from 1
 	last string // name of the file before
+
+	summing sync.Mutex // protects sum and spare, and comes before resting
+	sum     hash.Hash
+	spare   []byte
+	resting sync.Mutex // protects following
+	rest    []byte     // what was written and is not in sum yet
+
 
 	mu    sync.Mutex  // protects following
 	timer *time.Timer // for the next sync; nil if there is nothing to sync
@@ -107,7 +113,11 @@ func (t *tapeFile) create() (err error) {
 	if errors.Is(err, os.ErrExist) && t.n == 1 {
 		return fmt.Errorf("%s exists: name another file, or see -tape-append", t.path)
 	}
-	t.size, t.sum, t.rest = 0, sha256.New(), nil
+	t.summing.Lock()
+	defer t.summing.Unlock()
+	t.resting.Lock()
+	defer t.resting.Unlock()
+	t.size, t.sum, t.rest = 0, sha256.New(), t.rest[:0]
 	return err
 }
 
@@ -141,37 +151,51 @@ func (t *tapeFile) begin(h TapeHeader) error {
 	if err != nil {
 		return err
 	}
-	return t.write(append(line, '\n'))
-}
-
-// write cuts off again what a full disk has taken of lines that it has not taken whole.
-func (t *tapeFile) write(lines []byte) error {
-	n, err := t.f.Write(lines)
-	if err != nil {
-		if n > 0 {
-			if cut := t.f.Truncate(t.size); cut != nil {
-				return fmt.Errorf("%w, and the tape is left with a torn line: %v", err, cut)
-			}
-		}
+	if n, err := t.write(append(line, '\n')); err != nil {
 		return err
-	}
-	t.size += int64(n)
-	if t.rest = append(t.rest, lines...); len(t.rest) >= maxRest {
-		t.idle()
-	}
-	switch t.sync {
-	case syncEach:
-		return t.f.Sync()
-	case syncInterval:
-		return t.syncLater()
+	} else if n == 0 {
+		return io.ErrShortWrite
 	}
 	return nil
 }
 
+// write cuts off again what a full disk has taken of a line that it has not taken whole.
+func (t *tapeFile) write(lines []byte) (n int, err error) {
+	n, err = t.f.Write(lines)
+	if whole := bytes.LastIndexByte(lines[:n], '\n') + 1; whole < n {
+		n = whole
+		if cut := t.f.Truncate(t.size + int64(n)); cut != nil {
+			err = fmt.Errorf("%w, and the tape is left with a torn line: %v", err, cut)
+		}
+	}
+	lines = lines[:n]
+	t.size += int64(n)
+	t.resting.Lock()
+	t.rest = append(t.rest, lines...)
+	much := len(t.rest) >= maxRest
+	t.resting.Unlock()
+	if much {
+		t.idle()
+	}
+	switch {
+	case err != nil:
+	case t.sync == syncEach:
+		err = t.f.Sync()
+	case t.sync == syncInterval:
+		err = t.syncLater()
+	}
+	return n, err
+}
+
 // idle brings the checksum up to date.
 func (t *tapeFile) idle() {
-	t.sum.Write(t.rest)
-	t.rest = t.rest[:0]
+	t.summing.Lock()
+	defer t.summing.Unlock()
+	t.resting.Lock()
+	rest := t.rest
+	t.rest, t.spare = t.spare[:0], rest
+	t.resting.Unlock()
+	t.sum.Write(rest)
 }
 
 // syncLater brings the file to the disk a moment later, and returns the error of an earlier time.
@@ -206,10 +230,17 @@ func (t *tapeFile) full() int {
 }
 
 // finish writes the end and closes the file.
-func (t *tapeFile) finish(end *Entry) error {
-	t.idle()
-	end.Sum = hex.EncodeToString(t.sum.Sum(nil))
-	err := t.write(appendEntry(nil, end))
+func (t *tapeFile) finish(end *Entry) (err error) {
+	if t.f == nil {
+		return nil
+	}
+	if end != nil {
+		t.idle()
+		t.summing.Lock()
+		end.Sum = hex.EncodeToString(t.sum.Sum(nil))
+		t.summing.Unlock()
+		_, err = t.write(appendEntry(nil, end))
+	}
 	if err == nil && t.sync != syncNever {
 		err = t.f.Sync()
 	}

@@ -50,14 +50,14 @@ func (*tapeRing) full() int              { return 0 }
 func (*tapeRing) finish(*Entry) error    { return nil }
 func (*tapeRing) idle()                  {}
 
-func (t *tapeRing) write(lines []byte) error {
+func (t *tapeRing) write(lines []byte) (int, error) {
 	t.batches, t.bytes = append(t.batches, bytes.Clone(lines)), t.bytes+len(lines)
 	for t.bytes > t.size && len(t.batches) > 1 {
 		t.bytes -= len(t.batches[0])
 		t.batches[0] = nil
 		t.batches = t.batches[1:]
 	}
-	return nil
+	return len(lines), nil
 }
 
 // dump writes a tape of what is kept and returns the name of its file.
@@ -66,7 +66,7 @@ func (t *tapeRing) dump(h TapeHeader, end *Entry) (string, error) {
 		return "", err
 	}
 	for _, lines := range t.batches {
-		if err := t.files.write(lines); err != nil {
+		if _, err := t.files.write(lines); err != nil {
 			return t.files.name(), err
 		}
 	}
