@@ -43,6 +43,7 @@ type verifier struct {
 	proxy    *Proxy
 	sessions []*verifySession
 	readOnly map[string]bool   // tools on the tape, and whether each was always said to be read-only
+	stray    map[string]bool   // methods of what the server asked outside of any call, in any session
 	hello    map[string]string // the first message of each era on the tape, which has what its handshake needs
 	spoken   map[string]string // by era of the tape: the one in which the server is spoken to
 	report   *VerifyReport
@@ -87,8 +88,8 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 		o.Redact = func(text string) string { return text }
 	}
 	v := &verifier{
-		tape: namedTape{name, tape}, o: o, same: newSameKinds(o.Same), readOnly: map[string]bool{}, hello: map[string]string{},
-		spoken: map[string]string{}, report: &VerifyReport{Tape: name, Counts: map[Outcome]int{}},
+		tape: namedTape{name, tape}, o: o, same: newSameKinds(o.Same), readOnly: map[string]bool{}, stray: map[string]bool{},
+		hello: map[string]string{}, spoken: map[string]string{}, report: &VerifyReport{Tape: name, Counts: map[Outcome]int{}},
 	}
 	if err := v.index(); err != nil {
 		return nil, err
@@ -189,6 +190,9 @@ func (v *verifier) line(s *verifySession, e *Entry, m *Message) {
 		s.lines = slices.DeleteFunc(s.lines, func(l verifyLine) bool { return l.seq == e.Was })
 	}
 	s.lines = append(s.lines, l)
+	if l.dir == ToClient && l.kind == Call && l.x == 0 {
+		v.stray[strings.Clone(m.Method)] = true
+	}
 	if l.dir == ToServer && l.kind == Call && !l.local {
 		era := eraSession
 		if m.Revision != "" {

@@ -333,6 +333,7 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message, check *VerifyCheck) er
 		return nil
 	}
 	check.skip(reason)
+	t.skipped = true
 	return t.lose(x)
 }
 
