@@ -58,6 +58,7 @@ type playCall struct {
 	rule             bool  // such calls are answered by rule
 	failed           bool  // response is an error
 	cancelled        bool  // by the client
+	stateless        bool  // of 2026-07-28 or later
 	bare             bool  // its headers have a revision of 2026-07-28 or later, and it has none, which the front refuses
 	mismatch         bool  // the server refused it because of its headers
 	gone             bool  // it is not played: it never reached the server, or the front refuses it
@@ -182,7 +183,7 @@ func (x *playIndex) addCall(s *indexSession, e *Entry, m *Message) {
 	}
 	c := playCall{
 		seq: e.Seq, session: e.Session, line: x.line(e), rule: answeredByRule(m.Method),
-		method: x.hash(m.Method), selector: x.hash(m.Method, selectorOf(m)),
+		stateless: isStateless(m.Revision), method: x.hash(m.Method), selector: x.hash(m.Method, selectorOf(m)),
 	}
 	revision, _ := unquote(member(e.Headers, "mcp-protocol-version"))
 	c.bare = m.Revision == "" && isStateless(revision)

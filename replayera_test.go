@@ -91,12 +91,17 @@ func TestReplayByRuleAsRecorded(t *testing.T) {
 	k.exchange(level(`1`, "loud"), frontError(`1`, `-32602`))
 	k.exchange(level(`2`, "info"), frontResult(`2`, `{"x":1.0}`))
 	k.says(0, replayLog("level is info"))
+	k.session = 0
+	modern := `{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"info",` + replayMeta + `}}`
+	k.exchange(modern, frontError(`3`, `-32601`)) // it is not in that revision
+	k.exchange(strings.Replace(modern, "info", "debug", 1), frontError(`3`, `-32601`))
 	replaying(t, k.tape(), PlayerOptions{}, func(g *replayRig) {
 		c := g.open(false)
 		for range 2 {
 			c.asks(level(`"a"`, "info"), frontResult(`"a"`, `{"x":1.0}`), replayLog("level is info"))
 			c.asks(level(`"a"`, "loud"), frontError(`"a"`, `-32602`))
 			c.asks(level(`"a"`, "debug"), frontResult(`"a"`, `{}`))
+			g.open(true).asks(modern, frontError(`3`, `-32601`))
 		}
 	})
 }

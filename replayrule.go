@@ -108,28 +108,31 @@ func (c *playerConn) rule(ctx context.Context, m, matched *Message) error {
 	return nil
 }
 
-// recorded is a recorded call that equals m and is answered, with a result if there is one, then of the session from which
-// l is played.
+// recorded is a recorded call that equals m and is answered: one of the same era, with a result if there is one, else one
+// of the other era with a result. Of these it is that of the session from which l is played, if there is one.
 func (p *Player) recorded(l *liveSession, m *Message) *playCall {
 	key, loose := p.index.keys(m)
 	exact, _ := p.index.equal(key, loose)
 	p.mu.Lock()
 	own := p.index.of(exact, l.bound)
 	p.mu.Unlock()
-	var failed *playCall
+	var failed, other *playCall
 	for _, list := range [...][]int32{own, exact} {
 		for _, i := range list {
 			call := &p.index.calls[i]
+			same := call.stateless == isStateless(m.Revision)
 			switch {
 			case call.response == 0:
-			case !call.failed:
+			case same && !call.failed:
 				return call
-			case failed == nil:
+			case same && failed == nil:
 				failed = call
+			case !call.failed && other == nil:
+				other = call
 			}
 		}
 	}
-	return failed
+	return cmp.Or(failed, other)
 }
 
 // initializeResult answers initialize, from call or else from server/discover, in the client's revision.
