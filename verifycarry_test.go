@@ -233,6 +233,18 @@ func TestVerifyAskedInOneSession(t *testing.T) {
 	}
 }
 
+// The headers that a server refused are not sent again: they are not on the tape.
+func TestVerifyWithoutHeaders(t *testing.T) {
+	k := &tapeScript{}
+	call := verifyModern(1, "tools/list", ``)
+	k.add(Entry{Dir: dirToClient, Re: k.add(Entry{Dir: dirToServer, Via: viaPost, Msg: call}), Via: viaJSON, Status: 400, Msg: frontError(`1`, `-32020`)})
+	r := verifyRun(t, k.tape(), (&verifyServer{t: t}).dialer(), VerifyOptions{})
+	verifyWant(t, r, "tools/list SKIPPED")
+	if r.Code() != 1 {
+		t.Errorf("got code %d, want 1, as nothing was compared", r.Code())
+	}
+}
+
 // Nobody waits for the change of a list that a skipped call would have made.
 func TestVerifySkippedChange(t *testing.T) {
 	changes := (&verifyServer{t: t, answer: func(m *Message, say func(string)) bool {

@@ -329,6 +329,15 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message, check *VerifyCheck) er
 	case hasString(decodeJSON(t.carried.apply(m.Params)), placeholder.MatchString):
 		reason = "needs a secret that is not on the tape"
 	}
+	if reason == "" && x.call.http && x.response != nil {
+		was, err := t.v.message(x.response)
+		if err != nil {
+			return err
+		}
+		if member(was.Error, "code") == "-32020" {
+			reason = "refused for its HTTP headers, which are not on the tape"
+		}
+	}
 	if reason == "" {
 		return nil
 	}
