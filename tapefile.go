@@ -52,7 +52,6 @@ type tapeFile struct {
 	resting sync.Mutex // protects following
 	rest    []byte     // what was written and is not in sum yet
 
-
 	mu    sync.Mutex  // protects following
 	timer *time.Timer // for the next sync; nil if there is nothing to sync
 	err   error       // of a sync, not yet reported
