@@ -221,6 +221,9 @@ func (x *matcher) next(l *liveSession, key, loose uint64) foundCall {
 			}
 			from, n = x.index.begin(session)
 		}
+		for l.count < n && x.index.calls[from+l.count].mismatch && !isThis(from+l.count) {
+			l.count++ // the front has refused it
+		}
 		i := from + l.count
 		switch {
 		case l.count < n && isThis(i):
@@ -243,7 +246,7 @@ func (x *matcher) unused() (list []int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range x.index.plain {
-		if !x.played[i] {
+		if !x.played[i] && !x.index.calls[i].mismatch {
 			list = append(list, int32(i))
 		}
 	}

@@ -31,6 +31,7 @@ const (
 	revisionHeader = "Mcp-Protocol-Version"
 	lastEventID    = "Last-Event-Id"
 	subscriptionID = "io.modelcontextprotocol/subscriptionId"
+	metaAbilities  = "io.modelcontextprotocol/clientCapabilities"
 
 	methodInitialize  = "initialize"
 	methodInitialized = "notifications/initialized"

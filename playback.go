@@ -126,7 +126,7 @@ func (b *playback) ready() bool {
 		}
 		if next = b.call.response; next == 0 {
 			// A subscription has no end of its own, and a call that the client cancelled will be cancelled again.
-			return b.m.Method != methodListen && !b.call.cancelled
+			return b.call.status != 0 || b.m.Method != methodListen && !b.call.cancelled
 		}
 	}
 	l := &b.conn.p.index.lines[next]
@@ -173,7 +173,7 @@ func (b *playback) step(stage int, line int32) {
 	case stage == playResponse && (b.call == nil || b.result != ""):
 		b.say(`{"jsonrpc":"2.0","id":` + b.m.ID + `,"result":` + b.result + `}`)
 	case stage == playResponse && b.call.response == 0:
-		b.fail(b.unanswered())
+		b.unanswered()
 	case stage == playResponse:
 		b.respond()
 	case c.p.index.lines[line].reply:
@@ -336,14 +336,20 @@ func (b *playback) say(raw string) {
 	b.conn.receive(m, nil)
 }
 
-// unanswered is the answer to a call that has none on the tape.
-func (b *playback) unanswered() *Error {
-	b.conn.p.count(func(r *replayReport) { r.unanswered++ })
-	cause := errors.New("seq " + strconv.FormatInt(b.call.seq, 10) + " of the tape has no response")
-	if b.call.status != 0 {
-		return &Error{Code: int(b.call.status), Text: "server answered " + strconv.Itoa(int(b.call.status)), Cause: cause}
+// unanswered ends a call that has no answer on the tape. Over HTTP its stream ends without one if the server's did.
+func (b *playback) unanswered() {
+	c, status := b.conn, int(b.call.status)
+	c.p.count(func(r *replayReport) { r.unanswered++ })
+	e := &Error{Code: 502, Text: "no answer was recorded", Cause: errors.New("seq " + strconv.FormatInt(b.call.seq, 10) + " of the tape has no response")}
+	switch {
+	case status/100 == 2 && b.m.Stream != nil:
+		c.s.strike(ToServer, b.m.ID)
+		c.receive(&Message{Stream: b.m.Stream, Event: &Event{Retry: streamRetry}, Last: true}, nil)
+		return
+	case status != 0 && status/100 != 2:
+		e.Code, e.Text = status, "server answered "+strconv.Itoa(status)
 	}
-	return &Error{Code: 502, Text: "no answer was recorded", Cause: cause}
+	b.fail(e)
 }
 
 // fail answers the call with e.

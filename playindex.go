@@ -58,6 +58,9 @@ type playCall struct {
 	rule             bool  // such calls are answered by rule
 	failed           bool  // response is an error
 	cancelled        bool  // by the client
+	stateless        bool  // of 2026-07-28 or later
+	bare             bool  // its headers have a revision of 2026-07-28 or later, and it has none, which the front refuses
+	mismatch         bool  // the server refused it because of its headers
 	gone             bool  // it is not played: it never reached the server, or the front refuses it
 	instead          int32 // the call that a rule made of it, counted from 1; 0 for none
 }
@@ -109,12 +112,18 @@ func (x *playIndex) add(e *Entry) {
 			c.status = int16(e.Status)
 		}
 	}
-	if e.Kind != lineMsg || e.Local {
+	if e.Kind != lineMsg || e.Local && e.Re == 0 {
 		return
 	}
 	m, err := Parse(e.Msg)
 	if err != nil {
 		x.skipped++
+		return
+	}
+	if e.Local {
+		if c := x.call(e.Re); c != nil && e.Dir == dirToClient {
+			c.gone = c.gone || c.refusedUnseen(m.Error) || member(m.Error, "code") == "-32020"
+		}
 		return
 	}
 	s := x.sessions[e.Session]
@@ -174,8 +183,10 @@ func (x *playIndex) addCall(s *indexSession, e *Entry, m *Message) {
 	}
 	c := playCall{
 		seq: e.Seq, session: e.Session, line: x.line(e), rule: answeredByRule(m.Method),
-		method: x.hash(m.Method), selector: x.hash(m.Method, selectorOf(m)),
+		stateless: isStateless(m.Revision), method: x.hash(m.Method), selector: x.hash(m.Method, selectorOf(m)),
 	}
+	revision, _ := unquote(member(e.Headers, "mcp-protocol-version"))
+	c.bare = m.Revision == "" && isStateless(revision)
 	c.raw = x.rawKey(m)
 	c.key, c.loose = x.work(m)
 	if s.done == 0 {
@@ -206,19 +217,39 @@ func (x *playIndex) addResponse(s *indexSession, e *Entry, m *Message) {
 		x.revisions[x.odd[c.seq]] = true
 	}
 	delete(x.odd, c.seq)
-	// The front checks headers, revision and _meta before it looks for a call, as every server of 2026-07-28 does.
-	switch member(m.Error, "code") {
-	case "-32020", "-32022":
-		c.gone = true
-	case "-32602":
-		c.gone = e.Status == 400
+	c.gone = c.refusedUnseen(m.Error)
+	c.mismatch = !c.gone && member(m.Error, "code") == "-32020"
+}
+
+// refusedUnseen reports whether err, the answer to c, is about the revision. The front checks that before it looks for a
+// call, as every server of 2026-07-28 does.
+func (c *playCall) refusedUnseen(err string) bool {
+	code := member(err, "code")
+	return code == "-32022" || code == "-32602" && c.bare
+}
+
+// lone returns the keys of the calls that were only ever refused because of their headers. Where there is an equal call
+// that was not, it was the headers indeed, which the front checks; else servers say so of other things, too.
+func (x *playIndex) lone() map[uint64]bool {
+	keys := map[uint64]bool{}
+	for _, c := range x.calls {
+		if c.mismatch {
+			keys[c.key] = true
+		}
 	}
+	for _, c := range x.calls {
+		if !c.mismatch && !c.gone {
+			delete(keys, c.key)
+		}
+	}
+	return keys
 }
 
 // finish sorts what was added.
 func (x *playIndex) finish() {
 	x.sessions, x.odd = nil, nil
-	x.calls = slices.DeleteFunc(x.calls, func(c playCall) bool { return c.gone })
+	lone := x.lone()
+	x.calls = slices.DeleteFunc(x.calls, func(c playCall) bool { return c.gone || c.mismatch && !lone[c.key] })
 	slices.SortStableFunc(x.calls, func(a, b playCall) int {
 		if a.rule != b.rule {
 			return btoi(a.rule) - btoi(b.rule)
@@ -275,8 +306,9 @@ func (x *playIndex) begin(session int64) (from, n int) {
 }
 
 // keys returns the key by which a call is found, and the one that leaves out what may be ignored. Neither has the id or
-// what the protocol has in _meta: the progress token, revision, client and capabilities, and the trace. What else is in
-// _meta is part of the first alone, as some clients number their calls there.
+// what the protocol has in _meta: the progress token, revision, client and capabilities, and the trace. That 2026-07-28
+// demands capabilities and there are none is part of both, as servers refuse such calls. What else is in _meta is part of
+// the first alone, as some clients number their calls there.
 func (x *playIndex) keys(m *Message) (key, loose uint64) {
 	raw := x.rawKey(m)
 	if from, to := x.span(x.raw, func(c *playCall) int { return cmp.Compare(c.raw, raw) }); from < to {
@@ -297,6 +329,7 @@ func (x *playIndex) rawKey(m *Message) uint64 {
 		from, to, ok = locate(m.Params, "_meta")
 	}
 	if ok {
+		h.WriteString(lacking(m))
 		h.WriteString(m.Params[:from])
 		eachMember(m.Params[from:to], func(key, value string) {
 			if !ofProtocol(key) {
@@ -315,13 +348,21 @@ func (x *playIndex) rawKey(m *Message) uint64 {
 func (x *playIndex) work(m *Message) (key, loose uint64) {
 	params := matchedParams(m.Params)
 	text := encodeJSON(params)
-	key = x.hash("exact", m.Method, text)
+	key = x.hash("exact", m.Method, lacking(m), text)
 	object, _ := params.(map[string]any)
 	if _, has := object["_meta"]; has || len(x.ignore) > 0 {
 		ignore := append(x.ignore[:len(x.ignore):len(x.ignore)], Pointer{"params", "_meta"})
 		text = encodeJSON(without(params, Pointer{"params"}, ignore))
 	}
-	return key, x.hash("loose", m.Method, text)
+	return key, x.hash("loose", m.Method, lacking(m), text)
+}
+
+// lacking is what 2026-07-28 demands in the _meta of a call and m does not have, "" if there is no such thing.
+func lacking(m *Message) string {
+	if isStateless(m.Revision) && member(member(m.Params, "_meta"), metaAbilities) == "" {
+		return metaAbilities
+	}
+	return ""
 }
 
 // hash is of texts, none of which runs into the next.

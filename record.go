@@ -161,13 +161,22 @@ func onOneLine(m *Message) string {
 	return strings.NewReplacer("\n", " ", "\r", " ").Replace(m.Raw)
 }
 
-// opaque records what a server sent that is no message, unless it says nothing: a comment, a head.
+// opaque records what a server sent that is no message, unless it says nothing: a comment, a head. A stream that ends
+// before its call is answered says something.
 func (r *Recorder) opaque(s *Session, m *Message) {
 	text := m.Raw
 	if m.Event != nil && m.Event.Data != "" {
 		text = m.Event.Frame
 	}
-	if text == "" && (m.Reply == nil || m.Reply.Status/100 == 2 || m.Refusal != nil) {
+	switch {
+	case text != "":
+	case m.Reply == nil || m.Refusal != nil:
+		return
+	case isEventStream(m.Reply.Header):
+		if !m.Last || m.Within == nil {
+			return
+		}
+	case m.Last || m.Reply.Status/100 == 2:
 		return
 	}
 	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: text}

@@ -6,10 +6,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -147,6 +149,63 @@ func TestRecordRefusal(t *testing.T) {
 	}
 	if local != 2 {
 		t.Errorf("got %d lines of the proxy, want the call and its refusal", local)
+	}
+}
+
+// What an HTTP server answered that is no message is on the tape once, and nothing where the answer was all there is.
+func TestRecordWithoutMessage(t *testing.T) {
+	serve := relayedSession(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch r.Header.Get("Mcp-Param-Case") {
+		case "refused":
+			w.WriteHeader(400)
+			relayFlush(w, frontError("1", "-32602"))
+		case "empty":
+			w.WriteHeader(503)
+		case "text":
+			w.WriteHeader(403)
+			io.WriteString(w, "go away")
+		case "piece":
+			w.WriteHeader(403)
+			relayFlush(w, "go away")
+		case "events":
+			w.Header().Set("Content-Type", "text/event-stream")
+			relayFlush(w, ": hello\n\n")
+			io.WriteString(w, "data: "+frontResult("1", "{}")+"\n\n")
+		case "ended":
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "retry: 10\n\n")
+		}
+	})
+	path := filepath.Join(t.TempDir(), "t.jsonl")
+	var rec *Recorder
+	inFrontOf(t, serve, func(g *frontRig) {
+		rec = recordFile(t, path)
+		rec.HTTP = true
+		g.chain = []Interceptor{rec.Intercept}
+	}, func(g *frontRig) {
+		session := replaySession(g, "c")
+		for _, of := range []string{"refused", "empty", "text", "piece", "events", "ended"} {
+			frontBody(t, g.do("POST", frontCall("1", "tools/list"), session, "Mcp-Param-Case: "+of))
+			g.do("DELETE", "", session)
+			session = replaySession(g, "c")
+		}
+		if err := rec.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range recordCheck(t, string(text)) {
+		if e.Kind == lineRaw {
+			got = append(got, fmt.Sprintf("%d %s %q", e.Status, e.Via, e.Text))
+		}
+	}
+	if want := []string{`503 json ""`, `403 json "go away"`, `403 json "go away"`, `200 sse ""`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -91,14 +91,61 @@ func TestReplayByRuleAsRecorded(t *testing.T) {
 	k.exchange(level(`1`, "loud"), frontError(`1`, `-32602`))
 	k.exchange(level(`2`, "info"), frontResult(`2`, `{"x":1.0}`))
 	k.says(0, replayLog("level is info"))
+	k.session = 0
+	modern := `{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"info",` + replayMeta + `}}`
+	k.exchange(modern, frontError(`3`, `-32601`)) // it is not in that revision
+	k.exchange(strings.Replace(modern, "info", "debug", 1), frontError(`3`, `-32601`))
 	replaying(t, k.tape(), PlayerOptions{}, func(g *replayRig) {
 		c := g.open(false)
 		for range 2 {
 			c.asks(level(`"a"`, "info"), frontResult(`"a"`, `{"x":1.0}`), replayLog("level is info"))
 			c.asks(level(`"a"`, "loud"), frontError(`"a"`, `-32602`))
 			c.asks(level(`"a"`, "debug"), frontResult(`"a"`, `{}`))
+			g.open(true).asks(modern, frontError(`3`, `-32601`))
 		}
 	})
+}
+
+// What a server of 2026-07-28 refused for its _meta is refused again, and stands in the way of no other call. A call that it
+// refused for its headers alone is not played where the tape has the same call with other headers.
+func TestReplayRefusals(t *testing.T) {
+	bare := `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}`
+	call := func(method, params string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{` + params + `}}`
+	}
+	mismatch := func(id string) string { return frontError(id, `-32020`) }
+	headers := `{"mcp-protocol-version":"2026-07-28"}`
+	k := &tapeScript{}
+	refused := func(e Entry, code string) {
+		e.Dir, e.Headers = dirToServer, headers
+		k.add(Entry{Dir: dirToClient, Re: k.add(e), Status: 400, Msg: frontError(`1`, code)})
+	}
+	refused(Entry{Msg: call("tools/list", ``)}, `-32602`)
+	refused(Entry{Msg: call("tools/list", bare)}, `-32602`)
+	refused(Entry{Msg: call("server/discover", bare)}, `-32602`)
+	refused(Entry{Msg: call("initialize", replayMeta)}, `-32601`)
+	refused(Entry{Msg: call("resources/read", `"uri":"a:b",`+replayMeta)}, `-32602`)
+	refused(Entry{Msg: call("tools/list", replayMeta)}, `-32020`)
+	refused(Entry{Msg: replayModern(`1`, "odd", `{}`)}, `-32020`)
+	refused(Entry{Msg: replayModern(`1`, "old", `{}`)}, `-32020`)
+	local := k.call(call("tools/list", replayMeta)) // the proxy itself refused it, next to a command
+	k.add(Entry{Dir: dirToClient, Re: local, Local: true, Msg: mismatch(`1`)})
+	list := `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","ttlMs":1,"cacheScope":"public","_meta":{` + replayInfo + `},"tools":[]}}`
+	k.exchange(call("tools/list", replayMeta), list)
+	k.exchange(call("server/discover", replayMeta), `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","ttlMs":1,"cacheScope":"public","_meta":{`+replayInfo+`},"supportedVersions":["2026-07-28"],"capabilities":{}}}`)
+	for _, order := range []string{orderAny, orderStrict} {
+		replaying(t, k.tape(), PlayerOptions{Order: order, FailUnused: true}, func(g *replayRig) {
+			asks := func(text, want string) { g.t.Helper(); g.open(true).asks(text, want) }
+			asks(call("tools/list", bare), frontError(`1`, `-32602`))
+			asks(call("server/discover", bare), frontError(`1`, `-32602`))
+			asks(call("initialize", replayMeta), frontError(`1`, `-32601`))
+			asks(call("resources/read", `"uri":"a:b",`+replayMeta), frontError(`1`, `-32602`))
+			asks(replayModern(`1`, "odd", `{}`), mismatch(`1`))
+			asks(call("tools/list", replayMeta), list)
+			asks(call("server/discover", replayMeta), `{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete",…`)
+			g.reports(true, "4 calls played, 0 unmatched, 0 loosened, 0 of 5 recorded calls unused")
+		})
+	}
 }
 
 func TestReplayListen(t *testing.T) {

@@ -156,6 +156,36 @@ func TestReplayHTTPSessionsNeverCross(t *testing.T) {
 	})
 }
 
+// Where the server ended the stream of a call that it had not answered, the tape does, and the call is over.
+func TestReplayStreamEnds(t *testing.T) {
+	k := &tapeScript{session: 1}
+	call := k.call(replayCall(`1`, "a", `{}`))
+	k.says(call, replayLog("before"))
+	silent := k.call(replayCall(`2`, "b", `{}`))
+	for _, x := range []int64{call, silent} {
+		k.entries = append(k.entries, Entry{Kind: lineRaw, Session: 1, Dir: dirToClient, X: x, Via: viaSSE, Status: 200})
+	}
+	tape := k.tape()
+	replayInFront(t, tape, PlayerOptions{OnExhausted: exhaustedLast}, func(g *frontRig, p *Player) {
+		session := replaySession(g, "c")
+		for range 2 {
+			events := frontStream(t, g.do("POST", replayCall(`1`, "a", `{}`), session))
+			events.frame() // the priming event
+			events.data(replayLog("before"))
+			if got := events.frame(); got != "retry: 1000\n\n" {
+				t.Errorf("got %q, want when to come back", got)
+			}
+			events.end()
+			if got := frontBody(t, g.do("POST", replayCall(`1`, "b", `{}`), session)); got != "retry: 1000\n\n" {
+				t.Errorf("got %q, want when to come back", got)
+			}
+		}
+	})
+	replaying(t, tape, PlayerOptions{}, func(g *replayRig) { // on stdio no stream ends
+		g.open(false).asks(replayCall(`1`, "b", `{}`), `{"jsonrpc":"2.0","id":1,"error":{"code":502,"message":"no answer was recorded"…`)
+	})
+}
+
 // A client that goes away in the middle, up to 2025-11-25, comes back for the rest.
 func TestReplayClientComesBack(t *testing.T) {
 	replayInFront(t, replayAsking().tape(), PlayerOptions{}, func(g *frontRig, p *Player) {

@@ -80,19 +80,23 @@ func (p *Player) handshakeOf(l *liveSession) *playCall {
 // rule answers a call by rule. matched is m, redacted.
 func (c *playerConn) rule(ctx context.Context, m, matched *Message) error {
 	p := c.p
-	b := &playback{conn: c, m: m}
+	b := &playback{conn: c, m: m, call: p.recorded(c.live, matched)}
 	var err error
-	switch m.Method {
-	case methodInitialize:
+	switch {
+	case m.Method != methodInitialize && m.Method != methodDiscover:
+		if b.call == nil {
+			b.result = resultFor(m.Method, `{}`, p.info, isStateless(m.Revision))
+		}
+	case b.call != nil && b.call.failed && isStateless(m.Revision) && p.discover != nil:
+		// A server of this revision refused it: what must be in _meta is missing, or there is no such method any more.
+	case m.Method == methodInitialize:
+		b.call = nil
 		c.real.initialize(m)
 		p.hint(c.live, matched)
 		b.result, err = p.initializeResult(m, p.handshakeOf(c.live))
-	case methodDiscover:
-		b.result, err = p.discoverResult(m)
 	default:
-		if b.call = p.recorded(c.live, matched); b.call == nil {
-			b.result = resultFor(m.Method, `{}`, p.info, isStateless(m.Revision))
-		}
+		b.call = nil
+		b.result, err = p.discoverResult(m)
 	}
 	switch {
 	case err != nil:
@@ -104,21 +108,31 @@ func (c *playerConn) rule(ctx context.Context, m, matched *Message) error {
 	return nil
 }
 
-// recorded is a recorded call that equals m and is answered, the one of the session from which l is played if there is one.
+// recorded is a recorded call that equals m and is answered: one of the same era, with a result if there is one, else one
+// of the other era with a result. Of these it is that of the session from which l is played, if there is one.
 func (p *Player) recorded(l *liveSession, m *Message) *playCall {
 	key, loose := p.index.keys(m)
 	exact, _ := p.index.equal(key, loose)
 	p.mu.Lock()
 	own := p.index.of(exact, l.bound)
 	p.mu.Unlock()
+	var failed, other *playCall
 	for _, list := range [...][]int32{own, exact} {
 		for _, i := range list {
-			if call := &p.index.calls[i]; call.response != 0 {
+			call := &p.index.calls[i]
+			same := call.stateless == isStateless(m.Revision)
+			switch {
+			case call.response == 0:
+			case same && !call.failed:
 				return call
+			case same && failed == nil:
+				failed = call
+			case !call.failed && other == nil:
+				other = call
 			}
 		}
 	}
-	return nil
+	return cmp.Or(failed, other)
 }
 
 // initializeResult answers initialize, from call or else from server/discover, in the client's revision.

@@ -135,8 +135,7 @@ func (x *httpStream) status(m *Message) int {
 	case "-32020", "-32021", "-32022":
 		return http.StatusBadRequest
 	case "-32602":
-		if meta := member(x.request.Params, "_meta"); x.request.Revision == "" ||
-			member(meta, "io.modelcontextprotocol/clientCapabilities") == "" {
+		if meta := member(x.request.Params, "_meta"); x.request.Revision == "" || member(meta, metaAbilities) == "" {
 			return http.StatusBadRequest
 		}
 	}
@@ -187,6 +186,22 @@ func (x *httpStream) begin(prime bool) error {
 		return x.put(Event{HasData: true, Retry: x.retry()})
 	}
 	return nil
+}
+
+// pause writes e, an event without a message, to say when to come back, up to 2025-11-25, to a stream that ends before
+// its call. "If the server does close the connection prior to terminating the SSE stream, it SHOULD send an SSE event with a
+// standard retry field before closing the connection."
+func (x *httpStream) pause(e Event) error {
+	if !x.started {
+		if err := x.begin(false); err != nil {
+			return err
+		}
+	}
+	if x.w == nil || x.stateless {
+		return nil
+	}
+	x.scratch = appendEvent(x.scratch[:0], e)
+	return x.bytes(x.scratch)
 }
 
 // put writes one event, and keeps it for a client that may come back for it.

@@ -92,8 +92,10 @@ func (x *httpStream) write(m *Message) error {
 	switch {
 	case m.Reply != nil && (x.request != nil || x.standalone):
 		return x.relay(m)
-	case m.Kind == Opaque:
+	case m.Kind == Opaque && m.Event == nil:
 		return nil
+	case m.Kind == Opaque:
+		return x.pause(*m.Event)
 	case x.started && !x.sse:
 		x.broken = true
 		x.finish()

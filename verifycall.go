@@ -28,6 +28,7 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 	t.checks = append(t.checks, check)
 	if reason := t.skips(x, m); reason != "" {
 		check.fail(outcomeSkipped, reason)
+		t.skipped = true
 		return t.lose(x)
 	}
 	began := time.Now()
@@ -255,6 +256,8 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message) string {
 	case x.listens: // it ends without an answer, or with one of the proxy
 	case x.refused:
 		return "the proxy had answered it, not the server"
+	case x.headers:
+		return "refused for its HTTP headers, which are not on the tape"
 	case x.response.size == 0 && !x.ended:
 		return "no answer on the tape"
 	}

@@ -249,6 +249,71 @@ func TestVerifyWaitsForChange(t *testing.T) {
 	}
 }
 
+// What the server asks outside of any call in one session, it may ask in another, whose client left earlier when it was
+// recorded. Anything else is more than was recorded.
+func TestVerifyAskedInOneSession(t *testing.T) {
+	const hello, changed = `{"protocolVersion":"2025-11-25","capabilities":{}}`, `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
+	question := func(method string) string { return `{"jsonrpc":"2.0","id":"r","method":"` + method + `"}` }
+	k := &tapeScript{}
+	for k.session = 1; k.session <= 2; k.session++ {
+		k.exchange(verifyHello()[0], frontResult(`1`, hello))
+		k.exchange(replayCall(`2`, "a", `{}`), replayAnswer(`2`, "a"))
+		if k.session == 1 {
+			k.answer(0, k.says(0, question("roots/list")), frontResult(`"r"`, `{"roots":[]}`))
+		}
+		k.says(0, changed)
+	}
+	for method, want := range map[string][]string{"roots/list": nil, "elicitation/create": {"elicitation/create EXTRA", "elicitation/create EXTRA"}} {
+		server := &verifyServer{answer: func(m *Message, say func(string)) bool {
+			switch {
+			case m.Method == methodInitialize:
+				say(verifyResult(m, hello))
+			case m.Name == "a":
+				say(replayAnswer(m.ID, "a"))
+				say(question(method))
+				say(changed)
+			}
+			return true
+		}}
+		synctest.Test(t, func(t *testing.T) {
+			server.t = t
+			verifyWant(t, verifyRun(t, k.tape(), server.dialer(), VerifyOptions{AllowDestructive: true}), want...)
+		})
+	}
+}
+
+// The headers that a server refused are not sent again: they are not on the tape.
+func TestVerifyWithoutHeaders(t *testing.T) {
+	k := &tapeScript{}
+	call := verifyModern(1, "tools/list", ``)
+	k.add(Entry{Dir: dirToClient, Re: k.add(Entry{Dir: dirToServer, Via: viaPost, Msg: call}), Via: viaJSON, Status: 400, Msg: frontError(`1`, `-32020`)})
+	r := verifyRun(t, k.tape(), (&verifyServer{t: t}).dialer(), VerifyOptions{})
+	verifyWant(t, r, "tools/list SKIPPED")
+	if r.Code() != 1 {
+		t.Errorf("got code %d, want 1, as nothing was compared", r.Code())
+	}
+}
+
+// Nobody waits for the change of a list that a skipped call would have made.
+func TestVerifySkippedChange(t *testing.T) {
+	changes := (&verifyServer{t: t, answer: func(m *Message, say func(string)) bool {
+		if m.Name == "write" {
+			say(`{"jsonrpc":"2.0","method":"notifications/resources/list_changed"}`)
+			say(verifyText(m, "written"))
+		}
+		return m.Name == "write"
+	}})
+	lines := append(verifyHello(), verifyLegacy(2, "tools/call", demoTool("write", ``)), verifyLegacy(3, "tools/list", ``))
+	synctest.Test(t, func(t *testing.T) {
+		tape := verifyTape(t, changes.dialer(), nil, lines)
+		began := time.Now()
+		verifyWant(t, verifyRun(t, tape, changes.dialer(), VerifyOptions{}), "write SKIPPED")
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("took %v, want nothing waited for", took)
+		}
+	})
+}
+
 // A subscription stays open while other calls are made, and is compared at its end.
 func TestVerifySubscription(t *testing.T) {
 	server := func(updates int) *verifyServer {

@@ -17,6 +17,7 @@ type verifyIndex struct {
 	tape     namedTape
 	sessions []*verifySession
 	readOnly map[string]bool // tools on the tape, and whether each was always said to be read-only
+	ownTime  map[string]bool // methods of what the server asked outside of any call, in any session
 	warnings []string
 
 	numbered  map[int64]*verifySession
@@ -58,6 +59,7 @@ type verifyExchange struct {
 	local, refused bool            // the proxy did not let it pass; it made the answer
 	together       bool            // another call was in flight at some time
 	ended          bool            // the client cancelled it
+	headers        bool            // the server refused it for headers
 }
 
 // A toldLine is what the client said once the server had said a number of things; no line is that it cancelled the call.
@@ -84,7 +86,7 @@ func newVerifyIndex(tape namedTape, max int) (*verifyIndex, error) {
 		return nil, err
 	}
 	x := &verifyIndex{
-		tape: tape, readOnly: map[string]bool{}, numbered: map[int64]*verifySession{}, exchanges: map[int64]*verifyExchange{},
+		tape: tape, readOnly: map[string]bool{}, ownTime: map[string]bool{}, numbered: map[int64]*verifySession{}, exchanges: map[int64]*verifyExchange{},
 		asked: map[int64]*verifyQuestion{}, asking: map[uint64]*verifyExchange{}, seed: maphash.MakeSeed(),
 	}
 	err = r.Each(x.add)
@@ -174,6 +176,7 @@ func (x *verifyIndex) addResponse(s *verifySession, e *Entry, m *Message) error 
 		return nil
 	}
 	c.response, c.refused = placeOf(e), e.Local
+	c.headers = e.Via != viaStdio && member(m.Error, "code") == "-32020"
 	delete(s.flying, c)
 	if c.lists {
 		x.annotated(m)
@@ -223,6 +226,8 @@ func (x *verifyIndex) addSaid(s *verifySession, e *Entry, m *Message) {
 		q := &verifyQuestion{method: method, at: placeOf(e), exchange: within}
 		if within != nil {
 			q.place = len(within.said)
+		} else {
+			x.ownTime[method] = true
 		}
 		x.asked[e.Seq] = q
 		s.questions = append(s.questions, q)

@@ -27,6 +27,7 @@ type verifyTalk struct {
 
 	came     map[string]int // what the server said in its own time, by method, less what it said on the tape until now
 	patience time.Duration  // for that
+	skipped  bool           // a call was not made: what it would have changed does not change
 	open     []*running     // subscriptions
 	carried  *carriedValues
 	checks   []*VerifyCheck
@@ -292,9 +293,10 @@ func (t *verifyTalk) recorded(method string, owner *running) (other *verifyQuest
 	return other
 }
 
-// extra notes that the server asked something that it did not ask on the tape, during which call nobody knows.
+// extra notes that the server asked something that it did not ask on the tape, during which call nobody knows. What it
+// asked in another session, it asks in its own time: the recorded client may have been gone by then.
 func (t *verifyTalk) extra(method string) {
-	if !slices.ContainsFunc(t.checks, func(c *VerifyCheck) bool { return c.Seq == 0 && c.Method == method }) {
+	if !t.v.ownTime[method] && !slices.ContainsFunc(t.checks, func(c *VerifyCheck) bool { return c.Seq == 0 && c.Method == method }) {
 		t.checks = append(t.checks, &VerifyCheck{Session: t.plan.number, Method: method, Extra: []string{"a request of the server"}})
 	}
 }
@@ -302,7 +304,7 @@ func (t *verifyTalk) extra(method string) {
 // expect waits until the server says what it said on the tape, outside of any call, before the client went on.
 func (t *verifyTalk) expect(ctx context.Context, method string) error {
 	t.came[method]--
-	if t.s == nil || t.s.Ended() || t.patience <= 0 {
+	if t.s == nil || t.s.Ended() || t.patience <= 0 || t.skipped && strings.HasSuffix(method, "/list_changed") {
 		return nil
 	}
 	began := time.Now()

@@ -3,7 +3,7 @@
 //
 // Reads what the conformance suite left in a folder.
 //   checks.mjs read DIR server|client    writes DIR/checks.tsv: scenario, check, counts by status; prints a summary
-//   checks.mjs compare NAME DIRECT PROXIED EXPECTED    prints how checks.tsv differ; status 1 if they do
+//   checks.mjs compare NAME DIRECT PROXIED EXPECTED HOW    prints how checks.tsv differ; status 1 if they do
 //   checks.mjs why DIR [SCENARIO]        prints the failing and warning checks with their messages
 import fs from 'node:fs';
 import path from 'node:path';
@@ -39,7 +39,7 @@ function read(dir, side) {
   console.log(`${clean} of ${scenarios} scenarios without a failure`);
 }
 
-function compare(name, direct, proxied, expectedFile) {
+function compare(name, direct, proxied, expectedFile, how) {
   const load = dir => new Map(fs.readFileSync(path.join(dir, 'checks.tsv'), 'utf8').split('\n').filter(Boolean).map(l => {
     const [scenario, id, counts] = l.split('\t');
     return [`${scenario} | ${id}`, counts];
@@ -51,7 +51,7 @@ function compare(name, direct, proxied, expectedFile) {
   for (const key of [...new Set([...a.keys(), ...b.keys()])].sort()) {
     if (a.get(key) === b.get(key)) { equal++; continue; }
     if (expected.delete(key)) { excused++; continue; }
-    out.push(`      ${key}: ${a.get(key) ?? 'absent'} directly, ${b.get(key) ?? 'absent'} through the proxy`);
+    out.push(`      ${key}: ${a.get(key) ?? 'absent'} directly, ${b.get(key) ?? 'absent'} ${how}`);
     scenarios.add(key.split(' | ')[0]);
   }
   console.log(`${equal} of ${a.size} lines equal${excused ? `, ${excused} expected to differ` : ''}`);
