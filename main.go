@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 	case "verify":
 		err = runVerify(ctx, c, std)
 	case "tape":
-		err = runTape(c, std)
+		err = runTape(ctx, c, std)
 	default:
 		err = forward(ctx, c, std)
 	}
@@ -184,7 +184,7 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	defer stop()
 	var rec *Recorder
 	if c.Tape != "" && (c.Mode != "replay" || c.OnMiss == "record") {
-		if rec, err = openRecorder(c, log); err != nil {
+		if rec, err = openRecorder(ctx, c, log); err != nil {
 			return err
 		}
 		rec.Fail = stop
@@ -194,7 +194,7 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 			}
 		}()
 	}
-	dialer, err := newDialer(c, log, rec, std.err)
+	dialer, err := newDialer(ctx, c, log, rec, std.err)
 	if err != nil {
 		return err
 	}
@@ -227,9 +227,9 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 }
 
 // newDialer makes the way to the server that c names, or to the tape that stands in for it.
-func newDialer(c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (closingDialer, error) {
+func newDialer(ctx context.Context, c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (closingDialer, error) {
 	if c.Mode == "replay" {
-		return openReplay(c, log, rec, stderr)
+		return openReplay(ctx, c, log, rec, stderr)
 	}
 	return newServerDialer(c, log, rec)
 }

@@ -218,7 +218,7 @@ func TestSessionsLeaveNothing(t *testing.T) {
 	procOnly(t, true)
 	t.Setenv("MCPPROXY_TEST_CHILD", "talk-server")
 	log := slog.New(slog.DiscardHandler)
-	d, err := newDialer(&Config{Stdio: []string{os.Args[0]}, MaxMessage: 1 << 20}, log, nil, io.Discard)
+	d, err := newDialer(t.Context(), &Config{Stdio: []string{os.Args[0]}, MaxMessage: 1 << 20}, log, nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

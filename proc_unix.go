@@ -6,12 +6,21 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"syscall"
 )
 
 // dumpSignals are the signals on which a recording kept in memory is written.
 func dumpSignals() []os.Signal { return []os.Signal{syscall.SIGUSR1} }
+
+// lockFile fails if another program has locked f, until that ends or closes it. Where files cannot be locked nothing is.
+func lockFile(f *os.File) error {
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == syscall.EWOULDBLOCK {
+		return errors.New("another program writes to it")
+	}
+	return nil
+}
 
 // procAttr puts a child into a process group of its own. Where nothing ends it when the proxy is killed, the end of file
 // on its stdin does, on which a server "SHOULD exit promptly" (2026-07-28, basic/transports/stdio, Shutdown).

@@ -12,6 +12,9 @@ import (
 // dumpSignals are the signals on which a recording kept in memory is written: there is none.
 func dumpSignals() []os.Signal { return nil }
 
+// lockFile does nothing.
+func lockFile(*os.File) error { return nil }
+
 // procAttr keeps the console's Ctrl-C from a child: the proxy decides when it ends.
 func procAttr() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -274,5 +275,58 @@ func TestParseDumpRate(t *testing.T) {
 		if (err == nil) != (want.N > 0) || err == nil && got != want {
 			t.Errorf("%q: got %+v, %v, want %+v", s, got, err, want)
 		}
+	}
+}
+
+// Two programs on one tape would destroy it.
+func TestRecordIsAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	r := recordFile(t, path)
+	defer r.Close()
+	code, _, errs := runWith(strings.NewReader(recordHello), "-mode=record", "-tape", path, "-tape-append", "-demo")
+	if runtime.GOOS != "windows" && (code != 1 || errs == "") {
+		t.Errorf("got %d, %q, want it to refuse a tape that is being written", code, errs)
+	}
+	r.Flush()
+	if code, _, errs := runWith(strings.NewReader(recordHello), "-mode=record", "-tape", path, "-tape-append", "-demo"); runtime.GOOS != "windows" && (code != 1 || !strings.Contains(errs, "another program")) {
+		t.Errorf("got %d, %q, want it to refuse a tape that is being written", code, errs)
+	}
+}
+
+// A dump needs no message, no free name and no second try with the same file.
+func TestRecordRingWithoutMessages(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "r.jsonl")
+	os.WriteFile(path, []byte("keep"), 0o600)
+	r := newRecorder(&tapeFile{path: path, sync: syncNever, other: true}, slog.New(slog.DiscardHandler))
+	r.ring = &tapeRing{size: 3000}
+	for range 2 {
+		if _, err := r.Dump("asked"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"r.2.jsonl", "r.3.jsonl"} {
+		tape, entries := recordRead(t, filepath.Join(dir, name))
+		if len(entries) != 1 || len(tape.Warnings()) > 0 || tape.Header.Ring != "asked" {
+			t.Errorf("got %d lines, %v, want an end alone", len(entries), tape.Warnings())
+		}
+	}
+	r.Close()
+}
+
+func TestTapeToolLeavesNoPart(t *testing.T) {
+	dir := t.TempDir()
+	tape, out := filepath.Join(dir, "t.jsonl"), filepath.Join(dir, "out")
+	os.WriteFile(tape, []byte(testTape(goodTape()...)), 0o600)
+	code, _, errs := runWith(nil, "tape", "trim", "-session", "77", "-out", out, tape)
+	if _, err := os.Stat(out); code != 1 || errs == "" || err == nil {
+		t.Errorf("got status %d, %q, and a file: %v, want none", code, errs, err == nil)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var text runOut
+	code = run(ctx, []string{"tape", "show", "-out", out, tape}, os.LookupEnv, stdio{nil, &text, &text})
+	if _, err := os.Stat(out); code != 1 || !strings.Contains(text.String(), "interrupted") || err == nil {
+		t.Errorf("got status %d, %q, and a file: %v, want none", code, text.String(), err == nil)
 	}
 }

@@ -70,9 +70,7 @@ type TapeHeader struct {
 
 // line is h as a line.
 func (h TapeHeader) line() ([]byte, error) {
-	if h.Redact == nil {
-		h.Redact = []string{}
-	}
+	h.Redact, h.Eras = append([]string{}, h.Redact...), append([]string{}, h.Eras...) // an empty list is one too
 	line, err := json.Marshal(h)
 	return append(line, '\n'), err
 }

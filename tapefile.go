@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -80,16 +81,23 @@ type tapeState struct {
 }
 
 // reopen opens the file at t.path to go on with it. A line may have longest bytes.
-func (t *tapeFile) reopen(longest int) (state *tapeState, err error) {
+func (t *tapeFile) reopen(ctx context.Context, longest int) (state *tapeState, err error) {
 	t.f, err = os.OpenFile(t.path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		return nil, err
 	}
+	stop := closeOn(ctx, t.f)
 	defer func() {
+		if !stop() {
+			err = errInterrupted
+		}
 		if err != nil {
 			t.close()
 		}
 	}()
+	if err := lockFile(t.f); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.path, err)
+	}
 	r, err := NewTapeReader(t.f, t.path, longest)
 	if err != nil {
 		return nil, err
@@ -127,6 +135,7 @@ func (t *tapeFile) create() error {
 		f, err := os.OpenFile(t.name(), os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 		switch {
 		case err == nil:
+			lockFile(f) // nobody else can have it
 			t.f, t.begun, t.size, t.sum = f, false, 0, &runningSum{sum: sha256.New()}
 			return nil
 		case !errors.Is(err, os.ErrExist) || t.n == maxTapes:

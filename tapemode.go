@@ -31,30 +31,51 @@ func openTape(path string) (*os.File, error) {
 }
 
 // runTape does what -mode=tape asks for.
-func runTape(c *Config, std stdio) (err error) {
+func runTape(ctx context.Context, c *Config, std stdio) error {
 	var files [2]*os.File
 	for i, path := range c.Args[1:] {
-		if files[i], err = openTape(path); err != nil {
+		f, err := openTape(path)
+		if err != nil {
 			return err
 		}
-		defer files[i].Close()
+		defer f.Close()
+		defer closeOn(ctx, f)()
+		files[i] = f
 	}
 	var out io.Writer = std.out
+	finish := func(err error) error { return err }
 	if c.Out != "" {
 		f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return fmt.Errorf("-out: %w", err)
 		}
-		defer func() {
+		out, finish = f, func(err error) error {
 			if closed := f.Close(); err == nil {
 				err = closed
 			}
 			if err != nil && err != errFound {
 				os.Remove(c.Out) // there is no use for a part of it
 			}
-		}()
-		out = f
+			return err
+		}
 	}
+	err := applyTool(c, files, out, std.err)
+	if ctx.Err() != nil {
+		err = errInterrupted
+	}
+	return finish(err)
+}
+
+// closeOn closes f when ctx ends, with which reading it ends, unless stop is called before.
+func closeOn(ctx context.Context, f *os.File) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { f.Close() })
+}
+
+// errInterrupted is the end of what a signal has ended before it was done.
+var errInterrupted = errors.New("interrupted")
+
+// applyTool writes what the tool that c asks for makes of files to out.
+func applyTool(c *Config, files [2]*os.File, out, stderr io.Writer) error {
 	in, name := files[0], c.Args[1]
 	o := TapeToolOptions{JSON: c.JSON, Session: int64(c.Session), Method: c.Method, Exchange: int64(c.Exchange), Max: longestLine(c)}
 	switch c.Args[0] {
@@ -67,7 +88,7 @@ func runTape(c *Config, std stdio) (err error) {
 		}
 		return err
 	}
-	return toolOf(c, std.err).run(in, name, out, o)
+	return toolOf(c, stderr).run(in, name, out, o)
 }
 
 // toolOf returns the tool that c asks for, one of those that go through a tape once.
@@ -154,7 +175,7 @@ type replay struct {
 }
 
 // openReplay makes the Player that c asks for. rec is nil unless what the server says is to be recorded.
-func openReplay(c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (*replay, error) {
+func openReplay(ctx context.Context, c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (*replay, error) {
 	o := PlayerOptions{
 		Order: c.Order, Ignore: c.Ignore, OnExhausted: c.OnExhausted, Speed: c.Speed, FailUnused: c.FailUnused,
 		RedactKey: c.RedactKey, Max: longestLine(c), Log: log,
@@ -179,8 +200,12 @@ func openReplay(c *Config, log *slog.Logger, rec *Recorder, stderr io.Writer) (*
 	if err != nil {
 		return nil, err
 	}
+	stop := closeOn(ctx, f)
 	if p.Player, err = OpenPlayer(f, c.Tape, o); err != nil {
 		f.Close()
+	}
+	if !stop() {
+		err = errInterrupted
 	}
 	return p, err
 }
@@ -203,7 +228,7 @@ func (p *replay) Close() error {
 func longestLine(c *Config) int { return 2*c.MaxMessage + 1<<20 }
 
 // openRecorder makes the Recorder that c asks for, and its tape.
-func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
+func openRecorder(ctx context.Context, c *Config, log *slog.Logger) (*Recorder, error) {
 	file := &tapeFile{path: c.Tape, sync: c.TapeSync, rotate: int64(c.TapeRotate)}
 	r := newRecorder(file, log)
 	for _, rate := range c.TapeDumpOn {
@@ -220,16 +245,17 @@ func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
 	} else if c.Demo {
 		r.Header.Server = "demo"
 	}
-	if err := r.openFile(c, file); err != nil {
+	if err := r.openFile(ctx, c, file); err != nil {
+		file.close()
 		return nil, fmt.Errorf("-tape: %w", err)
 	}
 	return r, nil
 }
 
 // openFile opens file, for a new tape or for more of the one that is there.
-func (r *Recorder) openFile(c *Config, file *tapeFile) (err error) {
+func (r *Recorder) openFile(ctx context.Context, c *Config, file *tapeFile) (err error) {
 	if _, missing := os.Stat(c.Tape); c.Mode == "replay" || c.TapeAppend && missing == nil {
-		return r.reopenFile(c, file)
+		return r.reopenFile(ctx, c, file)
 	}
 	if r.Redact, err = widenRules(&r.Header, c.Redact, c.RedactKey); err != nil {
 		return err
@@ -243,8 +269,8 @@ func (r *Recorder) openFile(c *Config, file *tapeFile) (err error) {
 }
 
 // reopenFile makes r go on with the tape that is in file, as it was redacted so far. It is called before the first message.
-func (r *Recorder) reopenFile(c *Config, file *tapeFile) error {
-	state, err := file.reopen(longestLine(c))
+func (r *Recorder) reopenFile(ctx context.Context, c *Config, file *tapeFile) error {
+	state, err := file.reopen(ctx, longestLine(c))
 	if err != nil {
 		return err
 	}
