@@ -105,6 +105,14 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: %s, was %s", d.At, shownJSON(d.B), shownJSON(d.A))
 }
 
+// rawJSON is [encodeJSON] for a part of another value, nil if v is absent.
+func rawJSON(v any) json.RawMessage {
+	if v == (absent{}) {
+		return nil
+	}
+	return json.RawMessage(encodeJSON(v))
+}
+
 // shownJSON is v for people, shortened.
 func shownJSON(v any) string {
 	if v == (absent{}) {

@@ -410,6 +410,8 @@ func (p *configParser) checkTape(c *Config, m *mode, server bool) {
 		p.problem("%s: means nothing without -tape", p.from["on-miss"])
 	case m.name == "replay" && c.OnMiss == "record" && ci == "true":
 		p.problem("%s: record is not for CI, where the variable CI is true: a run would change the tape", p.from["on-miss"])
+	case c.TapeAppend && c.TapeRotate > 0:
+		p.problem("%s: does not go with -tape-rotate", p.from["tape-append"])
 	case c.TapeRing > 0 && (c.TapeAppend || c.TapeRotate > 0):
 		p.problem("%s: goes neither with -tape-append nor with -tape-rotate", p.from["tape-ring"])
 	case m.takes("redact") && m.name == "forward" && c.Tape == "" && (c.Redact != nil || c.RedactKey != nil):

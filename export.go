@@ -5,13 +5,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,25 +25,14 @@ const (
 //go:embed export.html
 var exportPage string
 
-// ExportOptions say what of a tape is exported.
-type ExportOptions struct {
-	Session int64 // nothing but this session; 0 is everything
-	Max     int   // bytes that a line of the tape may have
-}
-
-// exportHTML writes a page to out that shows the tape in, called name. The page fetches nothing, and what is on the
-// tape is no more than text to it. Memory is that of a line and a block. After an error out holds a part of the page.
-func exportHTML(in io.Reader, name string, out io.Writer, o ExportOptions) error {
-	t, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(out, lineBuffer)
+// exportHTML writes a page that shows a tape. The page fetches nothing, and what is on the tape is no more than text to
+// it.
+func exportHTML(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	w.WriteString(sealedPage())
 	header := t.Header
 	header.Key = "" // with it, what was redacted could be guessed
 	b := exportBlocks{w: w}
-	if err := b.write(map[string]any{"name": filepath.Base(name), "header": header}); err != nil {
+	if err := b.write(map[string]any{"name": filepath.Base(t.name), "header": header}); err != nil {
 		return err
 	}
 	if err := o.each(t, b.add); err != nil {
@@ -56,28 +43,19 @@ func exportHTML(in io.Reader, name string, out io.Writer, o ExportOptions) error
 	}
 	warnings := []string{}
 	for _, text := range t.Warnings() {
-		warnings = append(warnings, strings.TrimPrefix(text, name+": "))
+		warnings = append(warnings, strings.TrimPrefix(text, t.name+": "))
 	}
-	if err := b.write(map[string]any{"warnings": warnings}); err != nil {
-		return err
-	}
-	return w.Flush()
+	return b.write(map[string]any{"warnings": warnings})
 }
 
 // each hands the lines of t that are to be exported to f, up to its first error. The end is not among them.
-func (o ExportOptions) each(t *TapeReader, f func(*Entry) error) error {
-	for {
-		e, err := t.Next()
-		if err == io.EOF {
+func (o TapeToolOptions) each(t *TapeReader, f func(*Entry) error) error {
+	return t.Each(func(e *Entry) error {
+		if e.Kind == lineEnd || o.Session != 0 && e.Session != o.Session {
 			return nil
 		}
-		if err == nil && e.Kind != lineEnd && (o.Session == 0 || e.Session == o.Session) {
-			err = f(e)
-		}
-		if err != nil {
-			return err
-		}
-	}
+		return f(e)
+	})
 }
 
 // sealedPage is the page, which allows itself any script, with its own as the only one allowed.
@@ -93,7 +71,8 @@ func sealedPage() string {
 // U+2029, raw JSON included, so that nothing in a block can end it.
 type exportBlocks struct {
 	w    *bufio.Writer
-	rows bytes.Buffer
+	rows []any
+	size int // of their lines
 }
 
 func (b *exportBlocks) write(v any) error {
@@ -112,26 +91,20 @@ func (b *exportBlocks) write(v any) error {
 func (b *exportBlocks) add(e *Entry) error {
 	line := *e
 	line.Msg = ""
-	row, err := json.Marshal([]any{json.RawMessage(appendEntry(nil, &line)), captionOf(e), e.Msg})
-	if err != nil {
-		return err
-	}
-	if b.rows.Len() > 0 {
-		b.rows.WriteByte(',')
-	}
-	if b.rows.Write(row); b.rows.Len() < exportBlock {
+	b.rows = append(b.rows, []any{json.RawMessage(appendEntry(nil, &line)), captionOf(e), e.Msg})
+	if b.size += e.Size; b.size < exportBlock {
 		return nil
 	}
 	return b.flush()
 }
 
+// flush writes the rows that wait.
 func (b *exportBlocks) flush() error {
-	b.w.WriteString("<script type=\"application/json\">[")
-	b.w.Write(b.rows.Bytes())
-	_, err := b.w.WriteString("]</script>\n")
-	if b.rows.Reset(); b.rows.Cap() > 4*exportBlock {
-		b.rows = bytes.Buffer{}
+	if b.rows == nil {
+		return nil
 	}
+	err := b.write(b.rows)
+	b.rows, b.size = nil, 0
 	return err
 }
 
@@ -172,10 +145,7 @@ func captionOfMessage(text string) caption {
 	if errors.As(err, &fault) {
 		return caption{Fault: "no JSON-RPC: " + fault.Reason}
 	}
-	c := caption{Method: shortened(m.Method), Name: shortened(m.Name)}
-	if c.Name == "" {
-		c.Name = shortened(m.URI)
-	}
+	c := caption{Method: shortened(m.Method), Name: shortened(m.Name + m.URI)}
 	switch {
 	case m.Kind == Call:
 		c.What = "call"
@@ -186,7 +156,7 @@ func captionOfMessage(text string) caption {
 		if m.Error != "" {
 			message, _ := unquote(member(m.Error, "message"))
 			c.Fault = shortened("error " + member(m.Error, "code") + " " + message)
-		} else if member(m.Result, "isError") == "true" {
+		} else if isErrorResult(m) {
 			var result struct{ Content []struct{ Text string } }
 			c.Fault = "isError"
 			if json.Unmarshal([]byte(m.Result), &result) == nil && len(result.Content) > 0 {

@@ -26,11 +26,11 @@ type pageRow struct {
 }
 
 // exportedPage exports a tape and returns the page, its rows and its warnings.
-func exportedPage(t *testing.T, tape string, o ExportOptions) (page string, rows []pageRow, warnings []string) {
+func exportedPage(t *testing.T, tape string, o TapeToolOptions) (page string, rows []pageRow, warnings []string) {
 	t.Helper()
 	var out strings.Builder
 	o.Max = 1 << 20
-	if err := exportHTML(strings.NewReader(tape), "dir/t.jsonl", &out, o); err != nil {
+	if err := tapeTool(exportHTML).run(strings.NewReader(tape), "dir/t.jsonl", &out, o); err != nil {
 		t.Fatal(err)
 	}
 	blocks, ok := strings.CutPrefix(out.String(), sealedPage())
@@ -72,7 +72,7 @@ func TestExportPageKeepsMessages(t *testing.T) {
 	for _, m := range messages {
 		entries = append(entries, Entry{Kind: lineMsg, Dir: dirToServer, Msg: m})
 	}
-	_, rows, warnings := exportedPage(t, testTape(entries...), ExportOptions{})
+	_, rows, warnings := exportedPage(t, testTape(entries...), TapeToolOptions{})
 	if len(rows) != len(messages) || len(warnings) != 0 {
 		t.Fatalf("got %d rows, warnings %q, want %d and none", len(rows), warnings, len(messages))
 	}
@@ -94,7 +94,7 @@ func TestExportPageHostile(t *testing.T) {
 		Entry{Kind: lineExit, Text: hostileText},
 	)
 	tape = strings.Replace(tape, `"client":"stdio"`, `"client":`+quoted, 1)
-	page, rows, _ := exportedPage(t, tape, ExportOptions{})
+	page, rows, _ := exportedPage(t, tape, TapeToolOptions{})
 	if len(rows) != 5 || rows[1].caption.Method != hostileText || rows[1].line["rule"] != hostileText || rows[4].line["text"] != hostileText {
 		t.Errorf("got %+v, want the texts unchanged", rows)
 	}
@@ -104,7 +104,7 @@ func TestExportPageHostile(t *testing.T) {
 }
 
 func TestExportPageIsSealed(t *testing.T) {
-	page, _, _ := exportedPage(t, strings.Replace(testTape(), `"redact":[]`, `"redact":[],"key":"c0ffee"`, 1), ExportOptions{})
+	page, _, _ := exportedPage(t, strings.Replace(testTape(), `"redact":[]`, `"redact":[],"key":"c0ffee"`, 1), TapeToolOptions{})
 	for _, want := range []string{"default-src 'none'", "script-src 'sha256-"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("got no %q", want)
@@ -124,11 +124,11 @@ func TestExportSession(t *testing.T) {
 		Entry{Kind: lineMsg, Session: 2, Dir: dirToServer, Msg: m}, Entry{Kind: lineMsg, Dir: dirToServer, Msg: m},
 	)
 	for session, want := range map[int64]int{0: 4, 1: 1, 2: 2, 3: 0} {
-		if _, rows, _ := exportedPage(t, tape, ExportOptions{Session: session}); len(rows) != want {
+		if _, rows, _ := exportedPage(t, tape, TapeToolOptions{Session: session}); len(rows) != want {
 			t.Errorf("session %d: got %d rows, want %d", session, len(rows), want)
 		}
 	}
-	if got := len(exportedArchive(t, tape, ExportOptions{Session: 2}).Log.Entries); got != 1 {
+	if got := len(exportedArchive(t, tape, TapeToolOptions{Session: 2}).Log.Entries); got != 1 {
 		t.Errorf("got %d HAR entries of session 2, want 1", got)
 	}
 }
@@ -144,7 +144,7 @@ func TestExportUnwhole(t *testing.T) {
 		{"torn", whole[:len(whole)-5], 2, 2},
 		{"altered", strings.Replace(whole, `"t":0.000`, `"t":0.001`, 1), 2, 1},
 	} {
-		_, rows, warnings := exportedPage(t, c.tape, ExportOptions{})
+		_, rows, warnings := exportedPage(t, c.tape, TapeToolOptions{})
 		if len(rows) != c.rows || len(warnings) != c.warnings {
 			t.Errorf("%s: got %d rows, warnings %q, want %d and %d", c.name, len(rows), warnings, c.rows, c.warnings)
 		}
@@ -153,19 +153,19 @@ func TestExportUnwhole(t *testing.T) {
 				t.Errorf("%s: got %q, want no path", c.name, text)
 			}
 		}
-		if har := exportedArchive(t, c.tape, ExportOptions{}); len(har.Log.Entries) != 0 || (har.Log.Comment != "") != (c.warnings > 0) {
+		if har := exportedArchive(t, c.tape, TapeToolOptions{}); len(har.Log.Entries) != 0 || (har.Log.Comment != "") != (c.warnings > 0) {
 			t.Errorf("%s: got %+v", c.name, har.Log)
 		}
 	}
-	for _, f := range []func(io.Reader, string, io.Writer, ExportOptions) error{exportHTML, exportHAR} {
+	for _, f := range []tapeTool{exportHTML, exportHAR} {
 		var fault *TapeError
-		if err := f(strings.NewReader("x\n"), "t", io.Discard, ExportOptions{Max: 100}); !errors.As(err, &fault) || fault.Line != 1 {
+		if err := f.run(strings.NewReader("x\n"), "t", io.Discard, TapeToolOptions{Max: 100}); !errors.As(err, &fault) || fault.Line != 1 {
 			t.Errorf("no tape: got %v", err)
 		}
-		if err := f(strings.NewReader(testTapeHeader+"{}\n"), "t", io.Discard, ExportOptions{Max: 1000}); !errors.As(err, &fault) || fault.Line != 2 {
+		if err := f.run(strings.NewReader(testTapeHeader+"{}\n"), "t", io.Discard, TapeToolOptions{Max: 1000}); !errors.As(err, &fault) || fault.Line != 2 {
 			t.Errorf("a line that is none: got %v", err)
 		}
-		if err := f(strings.NewReader(whole), "t", failingWriter{}, ExportOptions{Max: 1000}); err != errFull {
+		if err := f.run(strings.NewReader(whole), "t", failingWriter{}, TapeToolOptions{Max: 1000}); err != errFull {
 			t.Errorf("full disk: got %v", err)
 		}
 	}
@@ -229,7 +229,7 @@ func (l *longTape) Read(p []byte) (int, error) {
 }
 
 func TestExportIsFlat(t *testing.T) {
-	for name, f := range map[string]func(io.Reader, string, io.Writer, ExportOptions) error{"html": exportHTML, "har": exportHAR} {
+	for name, f := range map[string]tapeTool{"html": exportHTML, "har": exportHAR} {
 		var most uint64
 		begun := time.Now()
 		out := writerFunc(func(p []byte) (int, error) {
@@ -242,7 +242,7 @@ func TestExportIsFlat(t *testing.T) {
 		var before runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		if err := f(io.MultiReader(strings.NewReader(testTapeHeader), &longTape{calls: 10000}), "t", bufioEvery(out, 4<<20), ExportOptions{Max: 1 << 20}); err != nil {
+		if err := f.run(io.MultiReader(strings.NewReader(testTapeHeader), &longTape{calls: 10000}), "t", bufioEvery(out, 4<<20), TapeToolOptions{Max: 1 << 20}); err != nil {
 			t.Fatal(err)
 		}
 		if grown := int64(most) - int64(before.HeapAlloc); grown > 8<<20 {

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,16 +25,11 @@ const (
 
 type harObject = map[string]any
 
-// exportHAR writes the tape in, called name, to out as an HTTP Archive 1.2. Every call with what came back is an entry,
-// and so is each other message; a conversation over stdio looks as if it had been one over HTTP. Entries are in the
-// order in which they were complete. Memory does not depend on the length of the tape. After an error out holds a part
-// of the archive.
-func exportHAR(in io.Reader, name string, out io.Writer, o ExportOptions) error {
-	t, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
-	h := harWriter{w: bufio.NewWriterSize(out, lineBuffer), created: t.Header.Created}
+// exportHAR writes a tape as an HTTP Archive 1.2. Every call with what came back is an entry, and so is each other
+// message; a conversation over stdio looks as if it had been one over HTTP. Entries are in the order in which they were
+// complete.
+func exportHAR(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
+	h := harWriter{w: w, created: t.Header.Created}
 	fmt.Fprintf(h.w, `{"log":{"version":"1.2","creator":{"name":"mcpproxy","version":%s},"entries":[`, quote(version))
 	if err := o.each(t, h.add); err != nil {
 		return err
@@ -45,8 +39,8 @@ func exportHAR(in io.Reader, name string, out io.Writer, o ExportOptions) error 
 			return err
 		}
 	}
-	fmt.Fprintf(h.w, "\n],\"comment\":%s}}\n", quote(strings.Join(t.Warnings(), "; ")))
-	return h.w.Flush()
+	_, err := fmt.Fprintf(w, "\n],\"comment\":%s}}\n", quote(strings.Join(t.Warnings(), "; ")))
+	return err
 }
 
 // A harWriter makes entries of the lines of a tape.
@@ -58,23 +52,33 @@ type harWriter struct {
 	held    int            // bytes
 }
 
-// A harExchange is a message to the server, if any, and what came back.
+// A harExchange is a message to the server and what came back, or what came by itself.
 type harExchange struct {
-	call    *Entry   // the message as it went to the server; nil for one to the client that belongs to no call
-	was     int64    // Seq of the message as it came, if a rule changed it
-	answers []*Entry // messages and raw bytes
-	held    int      // bytes
+	head     *Entry // the message as it went to the server, or the one to the client
+	about    caption
+	was      int64    // Seq of the message to the server as it came, if a rule changed it
+	answers  []*Entry // messages to the client and raw bytes
+	answered bool     // the response is the last of them
+	held     int      // bytes
 }
 
 func (h *harWriter) add(e *Entry) error {
-	if e.Kind != lineMsg && e.Kind != lineRaw {
+	switch {
+	case e.Kind != lineMsg && e.Kind != lineRaw:
 		return nil
-	}
-	if e.Dir == dirToServer {
-		return h.addToServer(e)
-	}
-	if e.Was != 0 {
-		return nil // the server's own words stand in line Was
+	case e.Dir == dirToServer:
+		if x := h.find(e.Was); x != nil {
+			x.head, x.about, x.was = e, captionOf(e), e.Was
+			return h.hold(x, e)
+		}
+		x := &harExchange{head: e, about: captionOf(e)}
+		if !x.isCall() {
+			return h.write(x)
+		}
+		h.open = append(h.open, x)
+		return h.hold(x, e)
+	case e.Was != 0: // the server's own words stand in line Was
+		return nil
 	}
 	x := h.find(e.Re)
 	last := x != nil && e.Kind == lineMsg
@@ -82,43 +86,33 @@ func (h *harWriter) add(e *Entry) error {
 		x = h.find(e.X)
 	}
 	if x == nil {
-		return h.write(&harExchange{answers: []*Entry{e}})
+		return h.write(&harExchange{head: e, about: captionOf(e), answers: []*Entry{e}})
 	}
-	x.answers = append(x.answers, e)
-	x.held += e.Size
-	if h.held += e.Size; last {
+	if x.answers = append(x.answers, e); last {
+		x.answered = true
 		return h.finish(x)
 	}
-	return h.bound()
+	return h.hold(x, e)
 }
 
-func (h *harWriter) addToServer(e *Entry) error {
-	if x := h.find(e.Was); x != nil {
-		x.call, x.was = e, x.call.Seq
-		x.held += e.Size
-		h.held += e.Size
-		return h.bound()
-	}
-	x := &harExchange{call: e, held: e.Size}
-	if captionOf(e).What != "call" {
-		return h.write(x)
-	}
-	h.open = append(h.open, x)
-	h.held += e.Size
-	return h.bound()
-}
+func (x *harExchange) toServer() bool { return x.head.Dir == dirToServer }
+
+func (x *harExchange) isCall() bool { return x.toServer() && x.about.What == "call" }
 
 // find returns the open exchange of the call in line seq, nil if there is none.
 func (h *harWriter) find(seq int64) *harExchange {
 	for _, x := range h.open {
-		if seq != 0 && (x.call.Seq == seq || x.was == seq) {
+		if seq != 0 && (x.head.Seq == seq || x.was == seq) {
 			return x
 		}
 	}
 	return nil
 }
 
-func (h *harWriter) bound() error {
+// hold counts e, which x has, among what is held, and lets go of the oldest if that is too much.
+func (h *harWriter) hold(x *harExchange, e *Entry) error {
+	x.held += e.Size
+	h.held += e.Size
 	for len(h.open) > harOpen || h.held > harHeld && len(h.open) > 0 {
 		if err := h.finish(h.open[0]); err != nil {
 			return err
@@ -148,24 +142,20 @@ func (h *harWriter) write(x *harExchange) error {
 }
 
 func (h *harWriter) entry(x *harExchange) harObject {
-	head := x.call
-	if head == nil {
-		head = x.answers[0]
-	}
+	head := x.head
 	var wait, total time.Duration
 	if n := len(x.answers); n > 0 {
 		wait, total = x.answers[0].T-head.T, x.answers[n-1].T-head.T
 	}
 	ms := func(d time.Duration) float64 { return float64(max(d, 0).Microseconds()) / 1000 }
-	about := captionOf(head)
 	entry := harObject{
 		"startedDateTime": h.created.Add(head.T).UTC().Format("2006-01-02T15:04:05.000000Z07:00"),
 		"time":            ms(total),
-		"request":         harRequest(x.call, head, about),
+		"request":         harRequest(x),
 		"response":        harResponse(x),
 		"cache":           harObject{},
 		"timings":         harObject{"send": 0, "wait": ms(wait), "receive": ms(total - wait)},
-		"comment":         harComment(x, about),
+		"comment":         harComment(x),
 		"_seq":            head.Seq, // of the line of the tape
 	}
 	if head.Session != 0 {
@@ -175,40 +165,37 @@ func (h *harWriter) entry(x *harExchange) harObject {
 }
 
 // harComment says what cannot be seen elsewhere in an entry.
-func harComment(x *harExchange, about caption) string {
+func harComment(x *harExchange) string {
 	var says []string
-	say := func(on bool, text string) {
-		if on {
-			says = append(says, text)
-		}
+	switch {
+	case !x.toServer():
+		says = append(says, "belongs to no call")
+	case x.head.Rule != "":
+		says = append(says, "changed by a rule")
 	}
-	say(x.call == nil, "belongs to no call")
-	say(x.call != nil && x.call.Rule != "", "changed by a rule")
-	say(about.What == "call" && x.call != nil && !x.answered(), "no response")
+	if x.isCall() && !x.answered {
+		says = append(says, "no response")
+	}
 	for _, e := range x.answers {
-		say(e.Local, "answered by the proxy")
-		fault := captionOf(e).Fault
-		say(fault != "", fault)
+		if e.Local {
+			says = append(says, "answered by the proxy")
+		}
+		if fault := captionOf(e).Fault; fault != "" {
+			says = append(says, fault)
+		}
 	}
 	return strings.Join(says, "; ")
 }
 
-// answered reports whether the response is there.
-func (x *harExchange) answered() bool {
-	return slices.ContainsFunc(x.answers, func(e *Entry) bool {
-		return e.Kind == lineMsg && e.Re != 0 && (e.Re == x.call.Seq || e.Re == x.was)
-	})
-}
-
-// harRequest is the request with the message call, or one for nothing, so to speak the GET of an event stream. A tape
-// does not say where the server is: the url is made up, with what viewers should show.
-func harRequest(call, head *Entry, about caption) harObject {
-	scheme := "stdio"
+// harRequest is the request with the message to the server, or one for nothing, so to speak the GET of an event stream.
+// A tape does not say where the server is: the url is made up, with what viewers should show.
+func harRequest(x *harExchange) harObject {
+	head, scheme := x.head, "stdio"
 	if head.Via != viaStdio && head.Via != "" {
 		scheme = "http"
 	}
 	query, list := url.Values{}, []harObject{}
-	for _, q := range [...][2]string{{"method", about.Method}, {"name", about.Name}} {
+	for _, q := range [...][2]string{{"method", x.about.Method}, {"name", x.about.Name}} {
 		if q[1] != "" {
 			query.Set(q[0], q[1])
 			list = append(list, harObject{"name": q[0], "value": q[1]})
@@ -219,16 +206,16 @@ func harRequest(call, head *Entry, about caption) harObject {
 		"method": "GET", "url": address.String(), "httpVersion": "unknown", "cookies": []string{}, "headers": []string{},
 		"queryString": list, "headersSize": -1, "bodySize": 0,
 	}
-	if call != nil {
-		body := call.Msg + call.Text
-		r["method"], r["headers"], r["bodySize"] = "POST", harHeaders(call), len(body)
+	if x.toServer() {
+		body := head.Msg + head.Text
+		r["method"], r["headers"], r["bodySize"] = "POST", harHeaders(head), len(body)
 		r["postData"] = harObject{"mimeType": "application/json", "text": body}
 	}
 	return r
 }
 
 func harResponse(x *harExchange) harObject {
-	status, headers, stream := 0, []harObject{}, x.call == nil || len(x.answers) > 1
+	status, headers, stream := 0, []harObject{}, !x.toServer() || len(x.answers) > 1
 	for _, e := range x.answers {
 		status = max(status, e.Status)
 		if len(headers) == 0 {
@@ -247,9 +234,9 @@ func harResponse(x *harExchange) harObject {
 	}
 	switch {
 	case status != 0:
-	case x.call == nil || x.answered():
+	case !x.toServer() || x.answered:
 		status = 200
-	case captionOf(x.call).What != "call":
+	case !x.isCall():
 		status = 202 // what MCP has a server say to a notification or a response
 	}
 	var body []byte

@@ -54,11 +54,11 @@ type archiveEntry struct {
 	Seq     int64 `json:"_seq"`
 }
 
-func exportedArchive(t *testing.T, tape string, o ExportOptions) (a archive) {
+func exportedArchive(t *testing.T, tape string, o TapeToolOptions) (a archive) {
 	t.Helper()
 	var out bytes.Buffer
 	o.Max = 1 << 20
-	if err := exportHAR(strings.NewReader(tape), "t.jsonl", &out, o); err != nil {
+	if err := tapeTool(exportHAR).run(strings.NewReader(tape), "t.jsonl", &out, o); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
@@ -110,7 +110,7 @@ func TestArchiveOverHTTP(t *testing.T) {
 		msgEntry(dirToClient, harResult, func(e *Entry) {
 			e.T, e.Via, e.Status, e.Re, e.Headers = 1250*time.Millisecond, viaSSE, 200, 1, `{"content-type":"text/event-stream"}`
 		}),
-	), ExportOptions{})
+	), TapeToolOptions{})
 	if len(a.Log.Entries) != 1 {
 		t.Fatalf("got %d entries, want 1", len(a.Log.Entries))
 	}
@@ -155,7 +155,7 @@ func TestArchiveEntries(t *testing.T) {
 			[]string{`1 POST 502 application/octet-stream no response; HTTP 502`}},
 	} {
 		var got []string
-		for _, e := range exportedArchive(t, testTape(c.tape...), ExportOptions{}).Log.Entries {
+		for _, e := range exportedArchive(t, testTape(c.tape...), TapeToolOptions{}).Log.Entries {
 			got = append(got, fmt.Sprint(e.Seq, " ", e.Request.Method, " ", *e.Response.Status, " ", e.Response.Content.MimeType, " ", e.Comment))
 		}
 		if strings.Join(got, "\n") != strings.Join(c.wants, "\n") {
@@ -165,7 +165,7 @@ func TestArchiveEntries(t *testing.T) {
 }
 
 func TestArchiveRaw(t *testing.T) {
-	a := exportedArchive(t, testTape(msgEntry(dirToServer, harCall, nil), Entry{Kind: lineRaw, Dir: dirToClient, X: 1, Headers: `{"content-type":"text/html"}`, Text: "\xff<"}), ExportOptions{})
+	a := exportedArchive(t, testTape(msgEntry(dirToServer, harCall, nil), Entry{Kind: lineRaw, Dir: dirToClient, X: 1, Headers: `{"content-type":"text/html"}`, Text: "\xff<"}), TapeToolOptions{})
 	if c := a.Log.Entries[0].Response.Content; c.Encoding != "base64" || c.MimeType != "text/html" || c.Text != base64.StdEncoding.EncodeToString([]byte("\xff<")) {
 		t.Errorf("got %+v", c)
 	}
@@ -177,7 +177,7 @@ func TestArchiveIsBounded(t *testing.T) {
 		entries = append(entries, msgEntry(dirToServer, harCall, nil))
 	}
 	entries = append(entries, msgEntry(dirToClient, harResult, func(e *Entry) { e.Re = 1 }), msgEntry(dirToClient, harResult, func(e *Entry) { e.Re = harOpen }))
-	a := exportedArchive(t, testTape(entries...), ExportOptions{})
+	a := exportedArchive(t, testTape(entries...), TapeToolOptions{})
 	if got := len(a.Log.Entries); got != harOpen+6 {
 		t.Fatalf("got %d entries, want one for each call and one for the late answer", got)
 	}
@@ -191,8 +191,8 @@ func FuzzExport(f *testing.F) {
 	f.Add(testTape(msgEntry(dirToServer, harCall, nil), msgEntry(dirToClient, harResult, func(e *Entry) { e.Re = 1 }), Entry{Kind: lineRaw, X: 1, Text: hostileText}))
 	f.Fuzz(func(t *testing.T, tape string) {
 		var page, har strings.Builder
-		o := ExportOptions{Max: 1 << 20}
-		if exportHTML(strings.NewReader(tape), "t", &page, o) != nil {
+		o := TapeToolOptions{Max: 1 << 20}
+		if tapeTool(exportHTML).run(strings.NewReader(tape), "t", &page, o) != nil {
 			return
 		}
 		for block := range strings.Lines(strings.TrimPrefix(page.String(), sealedPage())) {
@@ -200,7 +200,7 @@ func FuzzExport(f *testing.F) {
 				t.Fatalf("%q gave block %q", tape, block)
 			}
 		}
-		if err := exportHAR(strings.NewReader(tape), "t", &har, o); err != nil || !json.Valid([]byte(har.String())) {
+		if err := tapeTool(exportHAR).run(strings.NewReader(tape), "t", &har, o); err != nil || !json.Valid([]byte(har.String())) {
 			t.Fatalf("%q gave archive %q, %v", tape, har.String(), err)
 		}
 	})

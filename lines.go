@@ -89,6 +89,13 @@ func (c *lineConn) Flush() error {
 	return c.flush()
 }
 
+// broken reports whether nothing can be written any more.
+func (c *lineConn) broken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil
+}
+
 // flush requires that c.mu is held.
 func (c *lineConn) flush() error {
 	if len(c.buf) > 0 && c.err == nil {
@@ -104,13 +111,12 @@ func (c *lineConn) flush() error {
 	return c.err
 }
 
-// prepare gives the reader time for what is written next. If that must not be written it drops what was kept back. It
+// prepare gives the reader time for what is written next. If that must not be written, nothing is from then on. It
 // requires that c.mu is held.
 func (c *lineConn) prepare() error {
 	if c.before != nil {
-		if err := c.before(); err != nil {
-			c.buf = c.buf[:0]
-			return err
+		if c.err = c.before(); c.err != nil {
+			return c.err
 		}
 	}
 	if c.patience == 0 {

@@ -180,9 +180,8 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 		}
 		front.Tokens.Log = log
 	}
-	parent := ctx
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var rec *Recorder
 	if c.Tape != "" && (c.Mode != "replay" || c.OnMiss == "record") {
 		if rec, err = openRecorder(c, log); err != nil {
@@ -192,9 +191,6 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 		defer func() {
 			if closed := rec.Close(); err == nil {
 				err = closed
-			}
-			if failed := context.Cause(ctx); parent.Err() == nil && failed != context.Canceled {
-				err = failed
 			}
 		}()
 	}
@@ -217,7 +213,7 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	bounds := Bounds{c.MaxSessions, c.MaxCalls, c.Idle, c.Lifetime, c.CallTimeout}
 	front.Proxy = NewProxy(dialer, bounds, log, chain...)
 	if rec != nil {
-		front.Proxy.OnEnd, front.Proxy.OnDrop, front.Proxy.Sent = rec.Ended, rec.Dropped, rec.Sent
+		front.Proxy.OnEnd, front.Proxy.OnDrop, front.Proxy.OnTell = rec.Ended, rec.Dropped, rec.Told
 		defer rec.dumpOnSignal()()
 	}
 	if listener == nil {
@@ -272,6 +268,7 @@ func recorded(start func() (*process, error), rec *Recorder) func() (*process, e
 		if err == nil {
 			p.before = rec.Flush
 			p.garbage = func(line string) { rec.Garbage(p.owner.Load(), line) }
+			p.stray = func(m *Message, why string) { rec.Dropped(nil, m, why) }
 		}
 		return p, err
 	}

@@ -95,8 +95,8 @@ type Message struct {
 	// Answers is the call that a Response answers, once the session has found it, or that the proxy
 	// itself cancels.
 	Answers *PendingCall
-	// Within is the client's call in whose exchange a server's call or notification came, where its Conn knows it and
-	// Stream is nil.
+	// Within is the client's call in whose exchange a message of the server came that is no response; nil for none. A
+	// Conn that knows it sets it, else the session does.
 	Within *PendingCall
 	own    *PendingCall // a Call's place in the book
 	// Refusal is the cause of a Response that the proxy made in place of the server's.

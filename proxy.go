@@ -20,12 +20,12 @@ type Interceptor func(ctx context.Context, s *Session, m *Message) (*Message, er
 type Proxy struct {
 	Sessions *Sessions
 	Log      *slog.Logger
-	// OnEnd and OnDrop, if not nil, hear of the end of each session, after its last message, and of
-	// messages of servers that reach nobody. They are set before the first session.
+	// OnEnd, OnDrop and OnTell, if not nil, hear of what no interceptor sees: the end of each session,
+	// after its last message; messages of servers that reach nobody; and what the proxy itself tells a
+	// server. They are set before the first session.
 	OnEnd  func(s *Session, reason error)
 	OnDrop func(s *Session, m *Message, why string)
-	// Sent, if not nil, is called when messages were passed on to a client.
-	Sent func()
+	OnTell func(s *Session, m *Message)
 
 	dialer Dialer
 	chain  []Interceptor // in order towards the server, in reverse towards the client
@@ -64,7 +64,7 @@ func (p *Proxy) Open(ctx context.Context, client Conn, user string, transient bo
 	if err != nil {
 		return nil, err
 	}
-	s.expire, s.sent = p.expire, p.Sent
+	s.expire = p.expire
 	server, err := p.dialer.Dial(ctx, s, func(m *Message, err error) { p.receive(s, m, err) })
 	if err != nil {
 		p.Sessions.End(s, err)
@@ -228,6 +228,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 	m.Dir = ToClient
 	switch m.Kind {
 	case Opaque:
+		s.place(m)
 		p.toClient(s, m)
 		return
 	case Response:
@@ -252,9 +253,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 			s.setRevision(revision)
 		}
 	case Call:
-		if m.Stream == nil {
-			m.Stream = s.streamOf(m)
-		}
+		s.place(m)
 		if m.Resumed { // sent again, as the client lost it the first time
 			s.strike(ToClient, m.ID)
 		}
@@ -266,9 +265,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 	case Notification:
 		token := progressToken(m)
 		s.touch(ToServer, token)
-		if m.Stream == nil {
-			m.Stream = s.streamOf(m)
-		}
+		s.place(m)
 		if m.Method == methodCancelled {
 			s.strike(ToClient, member(m.Params, "requestId"))
 		}
@@ -279,9 +276,6 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 // toClient carries m through the interceptors, backwards, to the client.
 func (p *Proxy) toClient(s *Session, m *Message) {
 	m.Dir = ToClient
-	if p.Sent != nil && !m.More {
-		defer p.Sent()
-	}
 	out, err := m, error(nil)
 	for i := len(p.chain) - 1; i >= 0 && err == nil && out != nil && out.Dir == ToClient; i-- {
 		out, err = p.chain[i](context.Background(), s, out)
@@ -352,6 +346,9 @@ func (p *Proxy) tellServer(s *Session, m *Message) {
 		s.aside.Add(-1)
 		p.Log.Warn("message to the server lost: it does not read", "id", m.ID)
 		return
+	}
+	if p.OnTell != nil {
+		p.OnTell(s, m)
 	}
 	p.wg.Go(func() { // ends with the server, whose Close unblocks Send
 		defer s.aside.Add(-1)

@@ -411,7 +411,7 @@ func (w *talk) proxy() (p *Proxy, release func()) {
 		d = newCommandDialer(recorded(w.start, rec), w.max, w.log)
 	}
 	p = NewProxy(d, w.bounds, w.log, rec.Intercept)
-	p.OnEnd, p.OnDrop, p.Sent = rec.Ended, rec.Dropped, rec.Sent
+	p.OnEnd, p.OnDrop, p.OnTell = rec.Ended, rec.Dropped, rec.Told
 	return p, func() {
 		d.Close()
 		check()

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,8 +21,8 @@ import (
 // recordTalk makes a Recorder for w; check closes it and checks the tape.
 func recordTalk(w *talk) (rec *Recorder, check func()) {
 	path := filepath.Join(w.t.TempDir(), "talk.jsonl")
-	file, err := newTape(path, syncNever, 0)
-	if err != nil {
+	file := &tapeFile{path: path, sync: syncNever}
+	if err := file.create(); err != nil {
 		w.t.Fatal(err)
 	}
 	rec = newRecorder(file, w.log)
@@ -181,11 +180,7 @@ func TestRecordWithoutMessage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.jsonl")
 	var rec *Recorder
 	inFrontOf(t, serve, func(g *frontRig) {
-		file, err := newTape(path, syncNever, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rec = newRecorder(file, g.front.Log)
+		rec = recordFile(t, path)
 		rec.HTTP = true
 		g.chain = []Interceptor{rec.Intercept}
 	}, func(g *frontRig) {
@@ -214,43 +209,63 @@ func TestRecordWithoutMessage(t *testing.T) {
 	}
 }
 
-// A recordSink fails while bad is not nil.
-type recordSink struct {
-	mu   sync.Mutex
-	bad  error
-	text []byte
-}
-
-func (s *recordSink) begin(TapeHeader) error {
-	_, err := s.write([]byte(testTapeHeader))
-	return err
-}
-
-func (s *recordSink) write(lines []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bad == nil {
-		s.text = append(s.text, lines...)
-		return len(lines), nil
+// Headers repeat arguments of a call: those of a redacted one are not on the tape.
+func TestRecordRedactsRepeatedArguments(t *testing.T) {
+	x := sessOpen(t, sessBounds())
+	defer x.p.Close()
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	r := recordFile(t, path)
+	r.HTTP, r.Redact = true, testRedactor(t)
+	for _, key := range []string{"password", "region"} {
+		m := sessParse(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"`+key+`":"hidden"}}}`)
+		m.Origin = &Origin{Header: http.Header{"Mcp-Param-Sent": {"hidden"}, revisionHeader: {"2026-07-28"}}}
+		if _, err := r.Intercept(t.Context(), x.s, m); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return 0, s.bad
-}
-
-func (*recordSink) full() int { return 0 }
-func (*recordSink) idle()     {}
-
-func (s *recordSink) finish(end *Entry) error {
-	if end == nil {
-		return nil
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
 	}
-	_, err := s.write(appendEntry(nil, end))
-	return err
+	_, entries := recordRead(t, path)
+	if len(entries) != 4 {
+		t.Fatal(entries)
+	}
+	if e := entries[1]; strings.Contains(e.Msg+e.Headers, "hidden") || !strings.Contains(e.Headers, "2026-07-28") {
+		t.Errorf("got %s with %s, want no secret", e.Msg, e.Headers)
+	}
+	if e := entries[2]; !strings.Contains(e.Headers, `"mcp-param-sent":"hidden"`) {
+		t.Errorf("got %s, want the argument", e.Headers)
+	}
 }
 
-func (s *recordSink) fails(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bad = err
+// recordFile makes a Recorder with a tape at path.
+func recordFile(t *testing.T, path string) *Recorder {
+	t.Helper()
+	file := &tapeFile{path: path, sync: syncNever}
+	if err := file.create(); err != nil {
+		t.Fatal(err)
+	}
+	return newRecorder(file, slog.New(slog.DiscardHandler))
+}
+
+// recordBreak lets all writes to the tape fail; mend ends that.
+func recordBreak(t *testing.T, r *Recorder) (mend func()) {
+	t.Helper()
+	r.Flush()
+	broken, err := os.Open(r.file.f.Name()) // for reading only
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.lock <- struct{}{}
+	whole := r.file.f
+	r.file.f = broken
+	<-r.lock
+	return func() {
+		r.lock <- struct{}{}
+		r.file.f = whole
+		<-r.lock
+		broken.Close()
+	}
 }
 
 // recordCall passes a call and its answer through r and returns what becomes of the call.
@@ -264,37 +279,59 @@ func recordCall(t *testing.T, r *Recorder, s *Session, id int) error {
 	answer := sessParse(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{}}`, id))
 	answer.Dir, answer.Answers = ToClient, s.strike(ToServer, m.ID)
 	r.Intercept(t.Context(), s, answer)
-	r.Sent()
 	return err
 }
 
 func TestRecordStopsWhenTheTapeFails(t *testing.T) {
+	for _, http := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			x := sessOpen(t, sessBounds())
+			defer x.p.Close()
+			r := recordFile(t, filepath.Join(t.TempDir(), "r.jsonl"))
+			r.HTTP = http
+			failed := 0
+			r.Fail = func() { failed++ }
+			if err := recordCall(t, r, x.s, 1); err != nil {
+				t.Fatal(err)
+			}
+			recordBreak(t, r)
+			for id := 2; id < 5; id++ {
+				err := recordCall(t, r, x.s, id)
+				if err == nil {
+					err = r.Flush() // as a Conn on stdio does
+				}
+				var e *Error
+				if !errors.As(err, &e) || e.Code != 503 {
+					t.Errorf("got %v, want a refusal", err)
+				}
+			}
+			time.Sleep(time.Second)
+			if err := r.Close(); failed != 1 || err == nil {
+				t.Errorf("got Fail called %d times and %v at the end, want once and why", failed, err)
+			}
+		})
+	}
+}
+
+// Whoever is next to send something hears of a failure, also if the lines that failed were another's, or too long to
+// wait.
+func TestRecordRefusesAllAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := sessOpen(t, sessBounds())
 		defer x.p.Close()
-		sink := &recordSink{}
-		r := newRecorder(sink, slog.New(slog.DiscardHandler))
-		r.HTTP = true
-		var failed []error
-		r.Fail = func(err error) { failed = append(failed, err) }
-		if err := recordCall(t, r, x.s, 1); err != nil {
-			t.Fatal(err)
-		}
-		full := errors.New("disk full")
-		sink.fails(full)
-		for id := 2; id < 5; id++ {
-			var e *Error
-			if err := recordCall(t, r, x.s, id); !errors.As(err, &e) || e.Code != 503 {
-				t.Errorf("got %v, want a refusal", err)
+		r := recordFile(t, filepath.Join(t.TempDir(), "r.jsonl"))
+		recordBreak(t, r)
+		big := sessParse(t, `{"jsonrpc":"2.0","method":"notifications/x","params":{"a":"`+strings.Repeat("x", 2*recordBuffer)+`"}}`)
+		if _, err := r.Intercept(t.Context(), x.s, big); err == nil {
+			err = r.Flush()
+			if err == nil {
+				t.Error("got nil, want the first refusal")
 			}
 		}
-		time.Sleep(time.Second)
-		if len(failed) != 1 || !errors.Is(failed[0], full) {
-			t.Errorf("got %v, want to hear of the full disk once", failed)
+		if err := r.Flush(); err == nil {
+			t.Error("got nil with nothing to write, want the refusal again")
 		}
-		if err := r.Close(); err != nil {
-			t.Errorf("got %v, want it said once", err)
-		}
+		r.Close()
 	})
 }
 
@@ -302,17 +339,15 @@ func TestRecordSaysWhatItMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := sessOpen(t, sessBounds())
 		defer x.p.Close()
-		sink := &recordSink{}
-		r := newRecorder(sink, slog.New(slog.DiscardHandler))
-		r.HTTP = true
-		r.Pass = true
+		path := filepath.Join(t.TempDir(), "r.jsonl")
+		r := recordFile(t, path)
+		r.HTTP, r.Pass = true, true
 		for id := 1; id <= 4; id++ {
 			if id == 2 {
-				sink.fails(errors.New("disk full"))
+				time.AfterFunc(recordRetry/2, recordBreak(t, r))
 			}
 			if id == 4 {
-				sink.fails(nil)
-				time.Sleep(2 * recordRetry)
+				time.Sleep(3 * recordRetry)
 			}
 			if err := recordCall(t, r, x.s, id); err != nil {
 				t.Errorf("call %d: got %v, want it to pass", id, err)
@@ -322,14 +357,46 @@ func TestRecordSaysWhatItMissed(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
-		_, entries, err := readTape(string(sink.text))
+		tape, entries := recordRead(t, path)
 		var kinds []string
 		for _, e := range entries {
 			kinds = append(kinds, e.Kind+" "+e.Text)
 		}
 		want := "open ,msg ,msg ,blind 4 lines before this one are missing,msg ,msg ,end "
-		if got := strings.Join(kinds, ","); err != nil || got != want {
-			t.Errorf("got %s, %v, want %s", got, err, want)
+		if got := strings.Join(kinds, ","); got != want || tape.Altered || !strings.Contains(entries[6].Counts, `"lines":6,"messages":4`) {
+			t.Errorf("got %s, %s, want %s", got, entries[len(entries)-1].Counts, want)
 		}
 	})
+}
+
+// A write that hangs refuses calls after its time, and does not keep the program from ending.
+func TestRecordHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		r := recordFile(t, filepath.Join(t.TempDir(), "r.jsonl"))
+		failed := make(chan struct{})
+		r.Fail = func() { close(failed) }
+		r.lock <- struct{}{} // as a write would hold it
+		r.dog.Reset(recordWait)
+		began := time.Now()
+		<-failed
+		if err := recordCall(t, r, x.s, 1); err == nil {
+			t.Error("got nil, want a refusal")
+		}
+		err := r.Close()
+		if took := time.Since(began); err == nil || took > 4*recordWait {
+			t.Errorf("got %v after %v, want to hear of it", err, took)
+		}
+		<-r.lock
+		r.file.close()
+	})
+}
+
+// An exit status that is no 0 stays one when it is recorded.
+func TestRecordKeepsTheStatus(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	if code, _, errs := runWith(strings.NewReader(recordHello), "-mode=record", "-tape", path, "-stdio", "no-such-command"); code != 1 || !strings.Contains(errs, "no-such-command") {
+		t.Errorf("got status %d, %q, want 1 and why", code, errs)
+	}
 }

@@ -98,6 +98,11 @@ func TestRecordGoesOn(t *testing.T) {
 	if code, errs := record("-tape-append", "-redact", "key=x"); code != 1 || !strings.Contains(errs, "-redact") {
 		t.Errorf("got %d, %s, want it to refuse other rules", code, errs)
 	}
+	key := filepath.Join(t.TempDir(), "key")
+	os.WriteFile(key, []byte(testRedactKey), 0o600)
+	if code, errs := record("-tape-append", "-redact-key", key); code != 1 || !strings.Contains(errs, "-redact-key") {
+		t.Errorf("got %d, %s, want it to refuse another key", code, errs)
+	}
 	text, _ := os.ReadFile(path)
 	entries := recordCheck(t, string(text))
 	if last := entries[len(entries)-2]; last.Session != 2 || !strings.HasPrefix(string(text), string(before[:100])) {
@@ -105,12 +110,25 @@ func TestRecordGoesOn(t *testing.T) {
 	}
 }
 
+// A tape with more rules than a reader takes is not begun.
+func TestRecordTooManyRules(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	args := []string{"-mode=record", "-tape", path, "-demo"}
+	for i := range maxTapeRules {
+		args = append(args, "-redact", fmt.Sprintf("key=%d", i))
+	}
+	code, _, errs := runWith(strings.NewReader(recordHello), args...)
+	if _, err := os.Stat(path); code != 1 || !strings.Contains(errs, "rules") || err == nil {
+		t.Errorf("got %d, %s, and a file %v, want too many rules and none", code, errs, err == nil)
+	}
+}
+
 func TestRecordRotates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		os.WriteFile(filepath.Join(dir, "r.2.jsonl"), nil, 0o600) // not to be overwritten
-		file, err := newTape(filepath.Join(dir, "r.jsonl"), syncInterval, 2000)
-		if err != nil {
+		file := &tapeFile{path: filepath.Join(dir, "r.jsonl"), sync: syncInterval, rotate: 2000}
+		if err := file.create(); err != nil {
 			t.Fatal(err)
 		}
 		r := newRecorder(file, slog.New(slog.DiscardHandler))
@@ -164,12 +182,60 @@ func TestRecordRotates(t *testing.T) {
 	})
 }
 
+// The next tape begins when nothing is open, whether calls were answered or not, and whether all was recorded or not.
+func TestRecordRotatesBetweenSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file := &tapeFile{path: filepath.Join(dir, "r.jsonl"), sync: syncNever, rotate: 1000}
+		if err := file.create(); err != nil {
+			t.Fatal(err)
+		}
+		r := newRecorder(file, slog.New(slog.DiscardHandler))
+		r.Pass = true
+		for n := range 6 {
+			x := sessOpen(t, sessBounds())
+			x.p.OnEnd = r.Ended
+			x.s.Transient = n%2 == 1
+			for id := range 4 {
+				recordCall(t, r, x.s, id)
+			}
+			m := sessParse(t, `{"jsonrpc":"2.0","id":9,"method":"ping"}`)
+			if _, err := r.Intercept(t.Context(), x.s, m); err != nil {
+				t.Fatal(err)
+			}
+			mend := func() {}
+			if n == 4 { // a session ends that cannot be recorded
+				mend = recordBreak(t, r)
+				recordCall(t, r, x.s, 10)
+				time.Sleep(time.Second)
+			}
+			x.p.Close()
+			mend()
+			time.Sleep(3 * recordRetry)
+		}
+		if r.open != 0 {
+			t.Errorf("got %d sessions open, want none", r.open)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		names, _ := filepath.Glob(filepath.Join(dir, "*"))
+		for _, name := range names {
+			if tape, entries := recordRead(t, name); tape.Header.Continues != "" || entries[0].Seq != 1 {
+				t.Errorf("%s: got a tape from %d on that continues %q, want one of its own", name, entries[0].Seq, tape.Header.Continues)
+			}
+		}
+		if len(names) < 3 {
+			t.Errorf("got %d tapes, want one for each two sessions or so", len(names))
+		}
+	})
+}
+
 func TestRecordRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		ring := &tapeRing{size: 3000, files: &tapeFile{path: filepath.Join(dir, "r.jsonl"), sync: syncNever, n: 1}}
-		r := newRecorder(ring, slog.New(slog.DiscardHandler))
-		r.ring, r.rates = ring, []eventRate{{DumpRate: DumpRate{"errors", 2, time.Minute}}}
+		r := newRecorder(&tapeFile{path: filepath.Join(dir, "r.jsonl"), sync: syncNever, other: true}, slog.New(slog.DiscardHandler))
+		r.ring, r.rates = &tapeRing{size: 3000}, []eventRate{{DumpRate: DumpRate{"errors", 2, time.Minute}}}
 		x := sessOpen(t, sessBounds())
 		defer x.p.Close()
 		for id := range 100 {

@@ -11,91 +11,52 @@ import (
 )
 
 const (
-	recordBuffer = 64 << 10         // bytes of lines that wait for those that follow at once
-	recordDelay  = time.Millisecond // for which lines of messages to clients wait at most
+	recordBuffer = 1 << 20          // bytes of lines that wait; more hold up who adds them
+	recordDelay  = time.Millisecond // for which a line waits at most, unless a write hangs
 	recordWait   = 10 * time.Second // for a write to the tape
 	recordRetry  = time.Second      // between two looks whether a tape can be written again
 )
 
-// A tapeSink is where the lines of a tape go. Its methods are not called concurrently, but for idle.
-type tapeSink interface {
-	// write takes whole lines and returns how many bytes of them it took, which are whole lines too. It
-	// comes after begin.
-	write(lines []byte) (n int, err error)
-	// begin starts a tape.
-	begin(h TapeHeader) error
-	// full reports by how much the tape is larger than it should be: 1 is not at all, 2 is so much that it
-	// cannot wait.
-	full() int
-	// idle does what need not be done while a message waits. It is called now and then, also while others are.
-	idle()
-	// finish ends the tape with the line end, whose Sum it sets; without one if end is nil.
-	finish(end *Entry) error
-}
-
-// Flush writes the lines of the messages that were said to be followed by more. A Conn that kept those
-// back calls it before it writes them. It returns when all lines that were there are written.
+// Flush writes the lines that are there and returns when they are written, nil also if Pass is set and they cannot be.
+// Who sends the server something calls it before.
 func (r *Recorder) Flush() error {
-	err := r.acquire()
-	if err == nil {
-		err = r.flush()
-		<-r.lock
-	} else {
-		err = r.fail(err)
+	if err := r.acquire(); err != nil {
+		return r.fail(err, nil)
+	}
+	defer func() { <-r.lock }()
+	r.mu.Lock()
+	failed, lines, before := r.failed, r.take(), r.header()
+	var end *Entry
+	if full := r.file.full(); r.ring == nil && len(lines) > 0 && (full == 2 || full == 1 && r.open == 0) {
+		end = r.end()
+		r.start, r.counts.lines, r.counts.messages = time.Now(), 0, 0
+		r.continues = r.open > 0
+		if !r.continues { // the next one stands alone
+			r.seq, r.counts = 0, tapeCounts{}
+		}
+	}
+	h := r.header()
+	r.mu.Unlock()
+	switch {
+	case failed != nil && !r.Pass:
+		return errNotRecorded(failed)
+	case len(lines) == 0:
+		return nil
+	case r.ring != nil:
+		r.ring.keep(lines)
+		return nil
+	}
+	r.dog.Reset(recordWait)
+	defer r.dog.Stop()
+	n, err := r.file.write(lines, before)
+	if err == nil && end != nil {
+		n, err = len(lines), r.file.finish(end)
+		if err == nil {
+			_, err = r.file.write(nil, h)
+		}
 	}
 	if err != nil {
-		return errNotRecorded(err)
-	}
-	return nil
-}
-
-// Sent is called when messages were passed on to a client. Their lines go with those of the next message to the
-// server, if that comes soon, and else a moment later: a write costs more than all else that recording does.
-func (r *Recorder) Sent() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.buf) > 0 && !r.due {
-		r.due = true
-		r.aside.Go(r.follow)
-	}
-}
-
-// follow writes what was left to it, and ends when nothing is.
-func (r *Recorder) follow() {
-	for {
-		time.Sleep(recordDelay)
-		r.Flush()
-		r.sink.idle()
-		r.mu.Lock()
-		if r.due = len(r.buf) > 0; !r.due {
-			r.mu.Unlock()
-			return
-		}
-		r.mu.Unlock()
-	}
-}
-
-// flush requires the lock.
-func (r *Recorder) flush() error {
-	r.mu.Lock()
-	lines, began, header := r.take(), r.began, TapeHeader{}
-	if !began {
-		header = r.header()
-	}
-	r.mu.Unlock()
-	if len(lines) == 0 {
-		return nil
-	}
-	if r.blind.Load() || r.refuses.Load() { // what came before is not there either
-		r.missed.Add(linesIn(lines))
-		return nil
-	}
-	if n, err := r.write(lines, header); err != nil {
-		r.missed.Add(linesIn(lines[n:]))
-		return r.fail(err)
-	}
-	if full := r.sink.full(); full > 0 {
-		return r.rotate(full)
+		return r.fail(err, lines[n:])
 	}
 	return nil
 }
@@ -113,36 +74,31 @@ func (r *Recorder) acquire() error {
 	case r.lock <- struct{}{}:
 		return nil
 	case <-t.C:
-		return errors.New("a write takes more than " + recordWait.String())
+		return errHangs
 	}
 }
 
-func linesIn(text []byte) int64 { return int64(bytes.Count(text, []byte{'\n'})) }
+var errHangs = errors.New("a write takes more than 10 s")
 
 // take returns the lines to be written. It requires both locks.
 func (r *Recorder) take() []byte {
 	lines := r.buf
 	r.buf, r.spare = r.spare[:0], lines
-	if cap(lines) > 4*recordBuffer {
+	if cap(lines) > recordBuffer {
 		r.spare = nil
 	}
 	return lines
 }
 
-// write requires r.lock.
-func (r *Recorder) write(lines []byte, h TapeHeader) (n int, err error) {
-	if !r.began {
-		if err := r.sink.begin(h); err != nil {
-			return 0, err
-		}
-		r.began = true
-	}
-	return r.sink.write(lines)
-}
-
 // header is that of a tape that begins now. It requires that r.mu is held.
 func (r *Recorder) header() TapeHeader {
+	if r.start.IsZero() {
+		r.start = time.Now()
+	}
 	h := r.Header
+	if r.continues {
+		h.Continues = "the tape before"
+	}
 	h.Format, h.Version, h.Program, h.Created, h.Eras = tapeFormat, tapeVersion, version, r.start, r.counts.eras
 	return h
 }
@@ -153,100 +109,159 @@ func (r *Recorder) end() *Entry {
 	return &Entry{Kind: lineEnd, Seq: r.seq, T: time.Since(r.start), Counts: r.counts.String()}
 }
 
-// rotate goes on with another tape: one of its own while nothing is open that began on this one, else,
-// once this one cannot wait for that, its continuation. It requires r.lock.
-func (r *Recorder) rotate(full int) error {
+// follow writes the lines that nobody waits for, tries a tape again that has failed, and ends when there is nothing to
+// do.
+func (r *Recorder) follow() {
+	for wait := recordDelay; ; {
+		select {
+		case <-time.After(wait):
+		case <-r.closed:
+		}
+		wait = recordDelay
+		r.Flush()
+		r.mu.Lock()
+		failed, closed := r.failed, r.over
+		r.mu.Unlock()
+		if failed != nil && r.Pass && !closed {
+			r.recover()
+			wait = recordRetry
+		}
+		if r.ring == nil && r.acquire() == nil {
+			f, sum, size := r.file.f, r.file.sum, r.file.size
+			<-r.lock
+			if f != nil && size-sum.at.Load() > lazySum {
+				sum.catchUp(f, size)
+			}
+		}
+		r.mu.Lock()
+		if r.over || len(r.buf) == 0 && (r.failed == nil || !r.Pass) {
+			r.due = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+	}
+}
+
+// fail notes that the tape could not take the lines lost, and returns the refusal of what was to be recorded; nil if Pass
+// is set.
+func (r *Recorder) fail(err error, lost []byte) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	own := r.open == 0 && r.calls.Load() == 0
-	if len(r.buf) > 0 || !own && full < 2 {
+	first := r.failed == nil
+	if first {
+		r.failed = err
+	}
+	r.lose(lost)
+	r.lose(r.buf)
+	r.buf = r.buf[:0]
+	if r.Pass {
+		r.wake()
+	}
+	r.mu.Unlock()
+	switch {
+	case !first:
+	case r.Pass:
+		r.Log.Error("tape cannot be written: messages pass unrecorded", "error", err)
+	default:
+		r.Log.Error("tape cannot be written: calls are refused", "error", err)
+		if r.Fail != nil {
+			r.Fail()
+		}
+	}
+	if r.Pass {
 		return nil
 	}
-	if err := r.sink.finish(r.end()); err != nil {
-		return r.fail(err)
-	}
-	r.start, r.began = time.Now(), false
-	r.counts.lines, r.counts.messages = 0, 0
-	r.Header.Continues = "the tape before"
-	if own {
-		r.seen[0].Store(false)
-		r.seen[1].Store(false)
-		r.Header.Continues, r.seq, r.counts = "", 0, tapeCounts{}
-	}
-	return nil
+	return errNotRecorded(err)
 }
 
-// fail is for a tape that cannot be written. It returns nil if that is no reason to stop.
-func (r *Recorder) fail(err error) error {
-	if !r.Pass {
-		if r.refuses.CompareAndSwap(false, true) && r.Fail != nil {
-			r.Fail(fmt.Errorf("-tape: %w", err))
-		}
-		return err
+// lose counts lines that are not on the tape. It requires that r.mu is held.
+func (r *Recorder) lose(lines []byte) {
+	for line := range bytes.Lines(lines) {
+		r.missed++
+		r.counts.lines--
+		_, kind, _ := bytes.Cut(line, []byte(`"kind":"`)) // there are only numbers before it
+		r.counts.messages -= int64(btoi(bytes.HasPrefix(kind, []byte(lineMsg+`"`))))
 	}
-	r.retry.Store(time.Now().Add(recordRetry).UnixNano())
-	if r.blind.CompareAndSwap(false, true) {
-		r.Log.Error("tape cannot be written: messages pass unrecorded", "error", err)
-	}
-	return nil
 }
 
-// sees reports whether a tape that failed can be written again, and if so says on it what it missed.
-func (r *Recorder) sees() bool {
-	if time.Now().UnixNano() < r.retry.Load() {
-		return false
-	}
-	select {
-	case r.lock <- struct{}{}:
-	default:
-		return false
+// recover says on a tape that failed what is missing, if it can be written again, and goes on with it then.
+func (r *Recorder) recover() {
+	if r.acquire() != nil {
+		return
 	}
 	defer func() { <-r.lock }()
-	if !r.blind.Load() {
-		return true
+	for {
+		r.mu.Lock()
+		said := r.missed
+		if said == 0 {
+			r.failed = nil
+			r.mu.Unlock()
+			r.Log.Warn("tape is written again")
+			return
+		}
+		r.stamp(lineBlind)
+		text := fmt.Sprintf("%d lines before this one are missing", said)
+		line := append(appendFields(r.buf, &Entry{Kind: lineBlind, Text: text}), '}', '\n')
+		r.buf = r.buf[:0]
+		h := r.header()
+		r.mu.Unlock()
+		r.dog.Reset(recordWait)
+		n, err := r.file.write(line, h)
+		r.dog.Stop()
+		if err != nil && n == 0 {
+			r.mu.Lock()
+			r.counts.lines--
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Lock()
+		r.missed -= said
+		r.mu.Unlock()
 	}
-	r.mu.Lock()
-	missed := r.missed.Add(linesIn(r.buf))
-	r.buf = r.buf[:0]
-	r.line(&Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", missed)})
-	lines, header := r.take(), r.header()
-	r.mu.Unlock()
-	if _, err := r.write(lines, header); err != nil {
-		r.fail(err)
-		return false
-	}
-	r.missed.Store(0)
-	r.blind.Store(false)
-	r.Log.Warn("tape is written again", "missing", missed)
-	return true
 }
 
-// Close ends the tape. No message may come after it.
+// Close ends the tape, and returns the error for which it is not whole, once more if that was told before. Messages that
+// come after it are not recorded. It takes no longer than two writes may.
 func (r *Recorder) Close() error {
-	if r.blind.Load() {
-		r.retry.Store(0)
-		r.sees()
+	r.mu.Lock()
+	pass := r.failed != nil && r.Pass
+	r.mu.Unlock()
+	if pass {
+		r.recover()
 	}
-	r.aside.Wait()
 	err := r.Flush()
-	if busy := r.acquire(); busy != nil {
-		return busy
+	r.mu.Lock()
+	if !r.over {
+		r.over = true
+		close(r.closed)
+	}
+	r.mu.Unlock()
+	done := make(chan struct{})
+	go func() { // ends with follow and dumps, whose writes may hang
+		r.aside.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(recordWait):
+		return fmt.Errorf("-tape: %w", errHangs)
+	}
+	if r.ring != nil {
+		return nil
+	}
+	if hangs := r.acquire(); hangs != nil {
+		return fmt.Errorf("-tape: %w", hangs)
 	}
 	defer func() { <-r.lock }()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.blind.Load() || r.refuses.Load() {
-		r.sink.finish(nil)
-		return nil // what is wrong was said already
-	}
-	if r.start.IsZero() {
-		r.start = time.Now()
-	}
-	if err == nil && !r.began {
-		err = r.sink.begin(r.header())
-	}
-	if err == nil {
-		err = r.sink.finish(r.end())
+	if err = r.failed; err != nil {
+		r.file.close()
+		if r.Pass {
+			return nil // that was its wish
+		}
+	} else if _, err = r.file.write(nil, r.header()); err == nil {
+		err = r.file.finish(r.end())
 	}
 	if err != nil {
 		return fmt.Errorf("-tape: %w", err)

@@ -14,7 +14,6 @@ import (
 	"io"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"unicode"
@@ -62,7 +61,7 @@ func (r RedactRule) String() string { return r.source }
 //	none                 the usual names of secrets are not replaced
 //	default              they are, which needs no saying but in the header of a tape
 //	/params/arguments/x  the value at this place of a message; * is any member or element
-//	key=NAME             the value of every member called NAME, in any case
+//	key=NAME             the value of every member called NAME, in any case and whatever - and _ there are
 //	re=REGEXP            what matches in any string that is a value
 func ParseRedactRule(s string) (RedactRule, error) {
 	r := RedactRule{source: s}
@@ -95,50 +94,45 @@ func ParseRedactRule(s string) (RedactRule, error) {
 // the value's JSON text as canonicalID or encodeJSON has it. A nil Redactor replaces nothing. It may be used concurrently.
 type Redactor struct {
 	rules    []string
-	named    map[string]*secretKey // by lower case
-	usual    map[string]*secretKey // by lower case without - and _
-	pointers []*redactPointer
+	keys     map[string]*secretKey // by what bareKey makes of them
+	pointers []redactPointer
 	matches  []*regexp.Regexp
 	macs     sync.Pool // of hash.Hash
 
-	foreign bool // a key of named is not ASCII
-	odd     bool // suspect cannot tell whether a key of named is in a text
-	class   [256]uint8
-	tails   [1 << 15 / 64]uint64 // bit set: of the last three bytes of keys, by their classes
+	odd   bool          // keys has one that suspect would not see
+	tails [1 << 16]bool // what tail makes of keys
 }
 
 // A secretKey is a key whose value is replaced.
 type secretKey struct {
 	name  string // in placeholders
-	whole bool   // any value is replaced, not just strings and numbers
+	whole bool   // any value is replaced, not just strings and numbers, and arrays of them
 }
 
 // A redactPointer leads to a value that is replaced.
 type redactPointer struct {
-	at    Pointer
-	index []int // of the element that each token stands for, -1 if for none
-	name  string
+	rest Pointer
+	name string
 }
 
 // NewRedactor returns a Redactor for rules, and for the usual names of secrets unless none is among the rules.
 func NewRedactor(rules []RedactRule, key []byte) *Redactor {
-	r := &Redactor{named: map[string]*secretKey{}, usual: map[string]*secretKey{}}
+	r := &Redactor{keys: map[string]*secretKey{}}
 	r.macs.New = func() any { return hmac.New(sha256.New, key) }
-	for c := range 256 {
-		r.class[c] = keyClass(byte(c))
-	}
 	if !slices.ContainsFunc(rules, func(rule RedactRule) bool { return rule.source == ruleNone }) {
 		r.rules = append(r.rules, ruleDefault)
-		r.addUsual()
+		for _, name := range strings.Fields(usualNames) {
+			r.add(name, false)
+		}
 	}
 	for _, rule := range rules {
 		switch {
 		case rule.match != nil:
 			r.matches = append(r.matches, rule.match)
 		case rule.at != nil:
-			r.pointers = append(r.pointers, newRedactPointer(rule.at))
+			r.pointers = append(r.pointers, redactPointer{rule.at, pointerName(rule.at)})
 		case rule.key != "":
-			r.addKey(rule.key)
+			r.add(rule.key, true)
 		default:
 			continue
 		}
@@ -155,43 +149,22 @@ func (r *Redactor) Rules() []string {
 	return r.rules
 }
 
-func (r *Redactor) addUsual() {
-	for _, name := range strings.Fields(usualNames) {
-		r.usual[name] = &secretKey{name: name}
-		r.addTail(name)
-	}
-	for tail := range 1 << 15 {
-		if tail>>10 == classIgnored || tail>>5&31 == classIgnored || tail&31 == classIgnored {
-			r.tails[tail/64] |= 1 << (tail % 64)
-		}
-	}
+func (r *Redactor) add(key string, whole bool) {
+	r.keys[string(bareKey(nil, key))] = &secretKey{placeholderName(key), whole}
+	r.tails[tail(key)] = true
+	r.odd = r.odd || strings.ContainsFunc(key, func(c rune) bool { // it may be written with a \, or another byte
+		return c < ' ' || c >= utf8.RuneSelf || strings.ContainsRune(`"\/`, c)
+	})
 }
 
-func (r *Redactor) addKey(key string) {
-	lower := strings.ToLower(key)
-	r.named[lower] = &secretKey{name: placeholderName(key), whole: true}
-	for _, c := range []byte(lower) {
-		r.foreign = r.foreign || c >= utf8.RuneSelf
-		r.odd = r.odd || c >= utf8.RuneSelf || c < ' ' || strings.IndexByte(`"\/`, c) >= 0 // it may be written with a \
-	}
-	if r.odd = r.odd || len(lower) < 2; !r.odd {
-		r.addTail(lower)
-	}
-}
-
-func newRedactPointer(at Pointer) *redactPointer {
-	p := &redactPointer{at: at, index: make([]int, len(at))}
-	for i, token := range at {
-		n, err := strconv.Atoi(token)
-		if p.index[i] = n; err != nil || n < 0 || strconv.Itoa(n) != token {
-			p.index[i] = -1
-		}
+// pointerName is the last token that names something.
+func pointerName(at Pointer) string {
+	for _, token := range slices.Backward(at) {
 		if token != "*" {
-			p.name = token
+			return placeholderName(token)
 		}
 	}
-	p.name = placeholderName(p.name)
-	return p
+	return placeholderName("")
 }
 
 // placeholderName makes a name of what may be any text.
@@ -205,44 +178,44 @@ func placeholderName(s string) string {
 	return cmp.Or(name, "value")
 }
 
-// Classes of bytes in keys, such that no case matters.
-const (
-	classQuote   = 0
-	classOther   = 27 // up to 30
-	classIgnored = 31 // - and _
-)
-
-func keyClass(c byte) uint8 {
-	switch lower := c | 0x20; {
-	case c == '"':
-		return classQuote
-	case c == '-' || c == '_':
-		return classIgnored
-	case 'a' <= lower && lower <= 'z':
-		return 1 + lower - 'a'
+// bareKey appends key in lower case to dst, without - and _.
+func bareKey(dst []byte, key string) []byte {
+	for _, c := range key {
+		switch {
+		case c == '-' || c == '_':
+		case 'A' <= c && c <= 'Z':
+			dst = append(dst, byte(c)|0x20)
+		case c < utf8.RuneSelf:
+			dst = append(dst, byte(c))
+		default:
+			if lower := unicode.ToLower(c); lower >= utf8.RuneSelf { // the sign of the kelvin is no k
+				c = lower
+			}
+			dst = utf8.AppendRune(dst, c)
+		}
 	}
-	return classOther + c%4
+	return dst
 }
 
-// tail returns the classes of the last three bytes of s.
-func (r *Redactor) tail(s string) int {
-	s = s[len(s)-3:]
-	return int(r.class[s[0]])<<10 | int(r.class[s[1]])<<5 | int(r.class[s[2]])
-}
-
-func (r *Redactor) addTail(name string) {
-	tail := r.tail(`"` + name)
-	r.tails[tail/64] |= 1 << (tail % 64)
-}
-
-// hasTail reports whether a key with its opening quote, at the end of text, may be a secret's; not if r.odd or the key is
-// written with escapes.
-func (r *Redactor) hasTail(text string) bool {
-	if len(text) < 3 {
-		return false
+// tail is a number for the last three letters of the key with which text ends, the same in any case and whatever - and _
+// there are. Others may have it, too. Text may begin before the key, with a quote between.
+func tail(text string) (n uint16) {
+	n = 1
+	for i := len(text) - 1; i >= 0 && n < 1<<15 && text[i] != '"'; i-- {
+		if c := text[i]; c != '-' && c != '_' {
+			n = n<<5 | uint16(c&31)
+		}
 	}
-	tail := r.tail(text)
-	return r.tails[tail/64]&(1<<(tail%64)) != 0
+	return n
+}
+
+// secret returns what a key is if its value is to be replaced, else nil.
+func (r *Redactor) secret(key string) *secretKey {
+	if len(key) > maxKeyName || !r.odd && !r.tails[tail(key)] {
+		return nil
+	}
+	var room [2 * maxKeyName]byte
+	return r.keys[string(bareKey(room[:0], key))]
 }
 
 // suspect reports whether the value of a key that is replaced may be in a JSON text, or in JSON that is in its strings. It
@@ -256,75 +229,33 @@ func (r *Redactor) suspect(text string) bool {
 		if n < 0 {
 			return false
 		}
-		if i += n; i < 4 {
+		if i += n; i < 2 {
 			continue
 		}
-		key, ok := text[:i-1], text[i-1] == '"'
-		if text[i-2] == '\\' || text[i-1] <= ' ' {
-			key, ok = beforeKeyEnd(text[:i])
-		}
-		if !ok {
-			continue
-		}
-		if key == "" || r.hasTail(key) && r.secret(key[strings.LastIndexByte(key, '"')+1:]) != nil {
+		switch end := text[i-1]; {
+		case end == '"':
+			key := text[:i-1]
+			if key[len(key)-1] == '\\' { // it is within a string
+				key = strings.TrimRight(key, `\`)
+			}
+			if r.tails[tail(key)] && r.secret(key[strings.LastIndexByte(key, '"')+1:]) != nil {
+				return true
+			}
+		case end <= ' ' || text[i-2] == '\\': // there may be white space behind a key
 			return true
 		}
 	}
 }
 
-// beforeKeyEnd returns text, which a colon follows, without what ends a key: the quote, with white space after it, and
-// backslashes before it if the key is within a string. It returns "" if that cannot be told, and false if no key ends there.
-func beforeKeyEnd(text string) (key string, ok bool) {
-	text = strings.TrimRight(text, whiteSpace)
-	if strings.HasSuffix(text, `\n`) || strings.HasSuffix(text, `\r`) || strings.HasSuffix(text, `\t`) {
-		return "", true // perhaps white space in JSON within a string
-	}
-	key, ok = strings.CutSuffix(text, `"`)
-	return strings.TrimRight(key, `\`), ok
-}
-
-// secret returns what a key is if its value is to be replaced, else nil.
-func (r *Redactor) secret(key string) *secretKey {
-	if len(key) > maxKeyName {
-		return nil
-	}
-	var lower, bare [maxKeyName]byte
-	n, ascii := 0, true
-	for i := range len(key) {
-		c := key[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		lower[i] = c
-		ascii = ascii && c < utf8.RuneSelf
-		if c != '-' && c != '_' {
-			bare[n] = c
-			n++
-		}
-	}
-	if len(r.named) > 0 {
-		if k := r.named[string(lower[:len(key)])]; k != nil {
-			return k
-		}
-		if r.foreign && !ascii {
-			if k := r.named[strings.ToLower(key)]; k != nil {
-				return k
-			}
-		}
-	}
-	return r.usual[string(bare[:n])]
-}
-
 // Message replaces the secrets in the JSON text of a message, a batch, or any other object or array, which must be valid.
-// It returns text itself if there are none; all but secrets stays as it is, byte for byte. The jsonrpc, method and id of a
+// It returns text itself if there are none, or if it is ""; all but secrets stays as it is, byte for byte. The jsonrpc, method and id of a
 // message are replaced by a pointer only. JSON within strings is looked at too, by all rules but pointers.
 func (r *Redactor) Message(text string) string {
-	if r == nil || len(r.rules) == 0 || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
+	if r == nil || text == "" || len(r.rules) == 0 || len(r.pointers) == 0 && len(r.matches) == 0 && !r.odd && !r.suspect(text) {
 		return text
 	}
-	var room [16]*redactPointer
-	w := redaction{r: r, text: text}
-	return w.whole(place{alive: append(room[:0], r.pointers...), top: true})
+	var room [16]redactPointer
+	return r.walk(text, place{alive: append(room[:0], r.pointers...), top: true})
 }
 
 // Text replaces the secrets in what is not JSON, or a string in JSON, decoded. Only matches of regular expressions are
@@ -337,8 +268,7 @@ func (r *Redactor) Text(s string) string {
 	for range maxMatchRounds {
 		next := last
 		if holdsJSON(next) {
-			w := redaction{r: r, text: next}
-			next = w.whole(place{})
+			next = r.walk(next, place{})
 		}
 		if len(r.matches) == 0 {
 			return next
@@ -362,44 +292,46 @@ func holdsJSON(s string) bool {
 	return scan.whole(0, -1, fieldNone) >= 0
 }
 
-// replaceMatches replaces what the regular expressions match in s, but for placeholders.
+// replaceMatches replaces what the regular expressions match in s, but for placeholders. Matches that overlap are one.
 func (r *Redactor) replaceMatches(s string) string {
-	var found [][]int
+	const (
+		within = 1 + iota // a match
+		begins
+	)
+	var marks []byte // of each byte of s
 	for _, re := range r.matches {
-		found = append(found, re.FindAllStringIndex(s, -1)...)
+		for _, match := range re.FindAllStringIndex(s, -1) {
+			if marks == nil {
+				marks = make([]byte, len(s))
+			}
+			for i := match[0]; i < match[1]; i++ {
+				if marks[i] == 0 && i == match[0] {
+					marks[i] = begins
+				} else {
+					marks[i] = max(marks[i], within)
+				}
+			}
+		}
 	}
-	if found == nil {
+	if marks == nil {
 		return s
 	}
-	slices.SortFunc(found, func(a, b []int) int { return cmp.Or(a[0]-b[0], a[1]-b[1]) })
-	taken := placeholder.FindAllStringIndex(s, -1)
+	for _, at := range placeholder.FindAllStringIndex(s, -1) {
+		clear(marks[at[0]:at[1]])
+	}
 	var b strings.Builder
-	done := 0
-	replace := func(from, to int) {
-		if from = max(from, done); from < to {
-			b.WriteString(s[done:from])
-			b.WriteString(r.placeholder("match", quote(s[from:to])))
-			done = to
+	for i := 0; i < len(s); {
+		from := i
+		if i++; marks[from] == 0 {
+			b.WriteByte(s[from])
+			continue
 		}
+		for i < len(s) && marks[i] == within {
+			i++
+		}
+		b.WriteString(r.placeholder("match", quote(s[from:i])))
 	}
-	for i := 0; i < len(found); {
-		from, to := found[i][0], found[i][1]
-		for i++; i < len(found) && found[i][0] < to; i++ { // matches of several rules that overlap are one
-			to = max(to, found[i][1])
-		}
-		for len(taken) > 0 && taken[0][0] < to {
-			if taken[0][1] > from {
-				replace(from, taken[0][0])
-				from = max(from, taken[0][1])
-			}
-			if taken[0][1] > to {
-				break
-			}
-			taken = taken[1:]
-		}
-		replace(from, to)
-	}
-	return b.String() + s[done:]
+	return b.String()
 }
 
 // placeholder returns the placeholder of a value, given as its JSON text in the one form.

@@ -52,7 +52,7 @@ func TestRedactMessage(t *testing.T) {
 			`{"n":9007199254740993,"f":1.10,"e":1E400,"token":"⟦token 9007199254740993⟧","secret":"⟦secret 9007199254740992⟧"}`},
 		{"schema stays", "", `{"properties":{"password":{"type":"string"},"token":{"enum":["a"]}},"required":["password"]}`, ""},
 		{"usual name, other types", "", `{"token":true,"secret":null,"cookie":["a",2,{"x":"y","pwd":3},["z"],false]}`,
-			`{"token":true,"secret":null,"cookie":["⟦cookie "a"⟧","⟦cookie 2⟧",{"x":"y","pwd":"⟦pwd 3⟧"},["z"],false]}`},
+			`{"token":true,"secret":null,"cookie":["⟦cookie "a"⟧","⟦cookie 2⟧",{"x":"y","pwd":"⟦pwd 3⟧"},["⟦cookie "z"⟧"],false]}`},
 		{"twice", "", `{"token":"a","token":"b"}`, `{"token":"⟦token "a"⟧","token":"⟦token "b"⟧"}`},
 		{"none", "none", `{"password":"x"}`, ""},
 		{"none with a key", "none key=ssn", `{"password":"x","SSN":[1]}`, `{"password":"x","SSN":"⟦ssn [1]⟧"}`},

@@ -41,7 +41,8 @@ func TestReplayWhatWasRecorded(t *testing.T) {
 	said := replayDemoSays()
 	heard := make([][]string, len(said))
 	synctest.Test(t, func(t *testing.T) {
-		file, err := newTape(path, syncNever, 0)
+		file := &tapeFile{path: path, sync: syncNever}
+		err := file.create()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +50,7 @@ func TestReplayWhatWasRecorded(t *testing.T) {
 		rec := newRecorder(file, log)
 		d := newCommandDialer(recorded(startDemo, rec), 1<<20, log)
 		p := NewProxy(d, Bounds{Sessions: 10, Calls: 100, CallTimeout: time.Hour}, log, rec.Intercept)
-		p.OnEnd, p.OnDrop, p.Sent = rec.Ended, rec.Dropped, rec.Sent
+		p.OnEnd, p.OnDrop, p.OnTell = rec.Ended, rec.Dropped, rec.Told
 		g := &replayRig{t: t, proxy: p}
 		c := g.open(false)
 		for i, text := range said {

@@ -42,9 +42,8 @@ type Session struct {
 	client    Conn
 	server    Server
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
-	sent      func()                                  // see Proxy
 	aside     atomic.Int32                            // what the proxy is telling the server by itself
-	tape      atomic.Int64                            // number on the tape, 0 for none
+	tape      atomic.Int64                            // number on the tape, negative if it is there without one; 0 if it is not
 
 	mu       sync.Mutex                 // protects following
 	id       string                     // towards the client; "" if it has none
@@ -86,14 +85,6 @@ func (s *Session) setRevision(revision string) {
 	s.mu.Lock()
 	s.revision = revision
 	s.mu.Unlock()
-}
-
-// flushClient writes to the client what was kept back for a message that did not come.
-func (s *Session) flushClient() {
-	s.client.Flush()
-	if s.sent != nil {
-		s.sent()
-	}
 }
 
 // Ended reports whether the session is over.
@@ -270,21 +261,20 @@ func (s *Session) lookup(d Direction, id string) *PendingCall {
 	return s.calls[d][key]
 }
 
-// streamOf returns the stream on which a message belongs that a server on stdio sent, nil for none.
-func (s *Session) streamOf(m *Message) Stream {
-	if c := s.within(m); c != nil {
-		return c.Stream
+// place finds the exchange of a message of the server, unless its Conn has said which it is, and the stream of that.
+func (s *Session) place(m *Message) {
+	if m.Within == nil {
+		m.Within = s.within(m)
 	}
-	return nil
+	if m.Stream == nil && m.Within != nil {
+		m.Stream = m.Within.Stream
+	}
 }
 
 // within finds the client's call in whose exchange a message of the server travels, nil for none: by its stream, or
 // else, as on stdio, by its progress token or subscription id, or, if it may belong to a call, by being sent while just
 // one is in flight.
 func (s *Session) within(m *Message) *PendingCall {
-	if m.Within != nil {
-		return m.Within
-	}
 	token := progressToken(m)
 	subscription := ""
 	if m.Stream == nil && m.Kind == Notification && token == "" {

@@ -542,7 +542,8 @@ func TestStreamFor(t *testing.T) {
 			if token != "" {
 				m = sessParse(t, sessProgress(token))
 			}
-			if s, ok := x.s.streamOf(m).(*sessStream); ok {
+			x.s.place(m)
+			if s, ok := m.Stream.(*sessStream); ok {
 				got = s.name
 			}
 			if got != want {

@@ -157,6 +157,9 @@ func (s *sharedServer) delay() {
 // that waits in Send.
 func (s *sharedServer) deliver(run *sharedRun, m *Message) {
 	c, m := run.restore(m)
+	if c == nil && run.process.stray != nil {
+		run.process.stray(m, "it belongs to no call of a client")
+	}
 	switch {
 	case c == nil && m.Kind == Call:
 		// MCP 2026-07-28, stdio: "The server MUST NOT write JSON-RPC requests to stdout."

@@ -23,9 +23,10 @@ type process struct {
 	status func() string   // how it ended, for people; after done
 	end    func()          // ends it and waits for that; may be called more than once
 
-	owner   atomic.Pointer[Session] // whose it is; nil for one that sessions share
-	before  func() error            // comes before anything is written to it; nil for nothing
-	garbage func(line string)       // hears of lines that are no messages; nil for nobody
+	owner   atomic.Pointer[Session]      // whose it is; nil for one that sessions share
+	before  func() error                 // comes before anything is written to it; nil for nothing
+	garbage func(line string)            // hears of lines that are no messages; nil for nobody
+	stray   func(m *Message, why string) // hears of messages that belong to nobody; nil for nobody
 }
 
 // A commandDialer gives sessions a process each to talk to, except those without a session in the
@@ -92,9 +93,11 @@ func (c *commandConn) Send(ctx context.Context, m *Message) error {
 		return nil
 	}
 	err := c.lineConn.Send(ctx, m)
-	var busy *Error
-	if err != nil && !errors.As(err, &busy) {
+	if err != nil && c.broken() {
 		go c.process.end() // which takes 5 s at most, and with which all else ends
+	}
+	var told *Error
+	if err != nil && !errors.As(err, &told) {
 		err = &Error{Code: 502, Text: "server is gone", Cause: err}
 	}
 	return err
@@ -123,7 +126,7 @@ func readServer(p *process, s *Session, max int, log *slog.Logger, receive func(
 	}
 	flush := func(more bool) {
 		if !more && s != nil { // the line for which others were kept back may have been dropped
-			s.flushClient()
+			s.client.Flush()
 		}
 	}
 	err := readLines(p.out, max, func(line string, more bool) {
@@ -263,7 +266,7 @@ func readClient(ctx context.Context, p *Proxy, s *Session, client *stdioClient, 
 		}
 		if !more {
 			s.server.Flush()
-			s.flushClient()
+			client.Flush()
 		}
 	}, func(start string) {
 		p.reject(s, nil, tooLarge(start))

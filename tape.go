@@ -68,6 +68,15 @@ type TapeHeader struct {
 	Continues string `json:"continues,omitempty"`
 }
 
+// line is h as a line.
+func (h TapeHeader) line() ([]byte, error) {
+	if h.Redact == nil {
+		h.Redact = []string{}
+	}
+	line, err := json.Marshal(h)
+	return append(line, '\n'), err
+}
+
 // An Entry is one line of a tape after the header. The zero value of a field means that the line
 // does not have it.
 type Entry struct {

@@ -4,7 +4,9 @@
 package main
 
 import (
+	"bufio"
 	"hash/maphash"
+	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -25,6 +27,24 @@ type TapeToolOptions struct {
 	Method   string // with * for anything; "": all
 	Exchange int64  // Seq of a client's call, 0: all
 	Max      int    // bytes of a line
+}
+
+// A tapeTool writes what it makes of a tape. Its memory has a bound, whatever the length of the tape.
+type tapeTool func(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error
+
+// run opens the tape in, called name, for the tool. The error is a *[TapeError], or one of in or out, and what was
+// written up to there stands.
+func (tool tapeTool) run(in io.Reader, name string, out io.Writer, o TapeToolOptions) error {
+	t, err := NewTapeReader(in, name, o.Max)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(out, lineBuffer)
+	err = tool(t, w, o)
+	if failed := w.Flush(); failed != nil {
+		return failed
+	}
+	return err
 }
 
 // A tapeCall is what is remembered of a call on a tape. It shares no memory with its line.
@@ -56,7 +76,7 @@ type callBook struct {
 	calls map[int64]*tapeCall // by Seq
 	over  [maxRetired]*tapeCall
 	next  int  // where the next one goes in over
-	full  bool // a call was not booked
+	full  bool // a call, or a session of a check, was not booked
 }
 
 func newCallBook() *callBook {
@@ -179,15 +199,4 @@ func matchesName(pattern, name string) bool {
 		name = name[i+len(part):]
 	}
 	return strings.HasSuffix(name, parts[last])
-}
-
-// eraOf is the era that a message shows its conversation to be of, "" for either.
-func eraOf(m *Message) string {
-	switch {
-	case m.Method == methodInitialize:
-		return eraSession
-	case m.Method == methodDiscover || isStateless(m.Revision):
-		return eraStateless
-	}
-	return ""
 }

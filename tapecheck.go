@@ -7,14 +7,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 )
-
-// maxFollowedSessions bounds the sessions whose state a check holds.
-const maxFollowedSessions = 10_000
 
 // A TapeVerdict is what checkTape has found. Calls without answer that are nobody's fault are counted by their reason.
 type TapeVerdict struct {
@@ -64,7 +59,6 @@ type checkKey struct {
 
 // A tapeChecker holds what is in flight while it goes through a tape.
 type tapeChecker struct {
-	name     string
 	json     bool
 	out      *bufio.Writer
 	tape     *TapeReader
@@ -75,34 +69,26 @@ type tapeChecker struct {
 	tokens   map[checkKey]*tapeCall
 	first    int64 // Seq
 	gaps     bool  // messages passed that are not on the tape: what seems to be wrong may have a reason there
-	crowded  bool  // more sessions than can be followed
 }
 
-// checkTape prints what is wrong with the tape in, one line each, and a summary unless o.JSON: with the tape as a file
+// checkTape prints what is wrong with a tape, one line each, and a summary unless o.JSON: with the tape as a file
 // (checksum, end), with its messages as JSON-RPC, and with what client and server did as MCP. An error is what the
-// protocol forbids or the format excludes, a warning what has an innocent explanation. Its memory has a bound. The
-// error is a *[TapeError], or one of in or out; findings up to there are printed.
-func checkTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) (TapeVerdict, error) {
-	tape, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return TapeVerdict{}, err
-	}
-	c := &tapeChecker{name: name, json: o.JSON, out: bufio.NewWriter(out), tape: tape, book: newCallBook(),
+// protocol forbids or the format excludes, a warning what has an innocent explanation.
+func checkTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) (TapeVerdict, error) {
+	c := &tapeChecker{json: o.JSON, out: w, tape: tape, book: newCallBook(),
 		sessions: map[int64]*checkedSession{0: {stage: stageReady, calls: map[int64]*tapeCall{}}},
 		ids:      map[checkKey]*tapeCall{}, tokens: map[checkKey]*tapeCall{},
 		gaps: tape.Header.Ring != "" || tape.Header.Continues != ""}
-	if err = tape.Each(c.line); err == nil {
+	err := tape.Each(c.line)
+	if err == nil {
 		c.end()
-	}
-	if failed := c.out.Flush(); err == nil {
-		err = failed
 	}
 	return c.verdict, err
 }
 
 // report prints a finding about the line that was read last.
 func (c *tapeChecker) report(e *Entry, severity, format string, args ...any) {
-	c.finding(tapeFinding{c.name, c.tape.Line, e.Seq, severity, fmt.Sprintf(format, args...)})
+	c.finding(tapeFinding{c.tape.name, c.tape.Line, e.Seq, severity, fmt.Sprintf(format, args...)})
 }
 
 func (c *tapeChecker) finding(f tapeFinding) {
@@ -171,8 +157,8 @@ func (c *tapeChecker) open(e *Entry) {
 
 // addSession returns the new session n, or that of all without one if there are too many.
 func (c *tapeChecker) addSession(n int64, stage int) *checkedSession {
-	if len(c.sessions) >= maxFollowedSessions {
-		c.crowded = true
+	if len(c.sessions) >= maxFollowed {
+		c.book.full = true
 		return c.sessions[0]
 	}
 	s := &checkedSession{stage: stage, calls: map[int64]*tapeCall{}}
@@ -185,7 +171,7 @@ func (c *tapeChecker) session(e *Entry) *checkedSession {
 	if s := c.sessions[e.Session]; s != nil {
 		return s
 	}
-	if !c.gaps && !c.crowded {
+	if !c.gaps && !c.book.full {
 		c.report(e, severityWarning, "a message of session %d, which is not open", e.Session)
 	}
 	return c.addSession(e.Session, stageReady)
@@ -194,7 +180,7 @@ func (c *tapeChecker) session(e *Entry) *checkedSession {
 func (c *tapeChecker) close(e *Entry) {
 	s := c.sessions[e.Session]
 	if s == nil || e.Session == 0 {
-		if !c.gaps && !c.crowded {
+		if !c.gaps && !c.book.full {
 			c.report(e, severityError, "a close of session %d, which is not open", e.Session)
 		}
 		return
@@ -227,7 +213,7 @@ func (c *tapeChecker) unanswered(call *tapeCall, severity, why string) {
 		c.verdict.Listening++
 		return
 	}
-	c.finding(tapeFinding{c.name, call.line, call.seq, severity, call.String() + " was never answered" + why})
+	c.finding(tapeFinding{c.tape.name, call.line, call.seq, severity, call.String() + " was never answered" + why})
 }
 
 // excuse adds n to the calls whose answer nobody waits for.
@@ -286,14 +272,8 @@ func (c *tapeChecker) end() {
 			c.report(last, severityWarning, "session %d was not closed", n)
 		}
 	}
-	for _, limit := range []struct {
-		met  bool
-		max  int
-		what string
-	}{{c.book.full, maxFollowed, "calls in flight"}, {c.crowded, maxFollowedSessions, "open sessions"}} {
-		if limit.met {
-			c.report(last, severityWarning, "more than %d %s at once: not all could be checked", limit.max, limit.what)
-		}
+	if c.book.full {
+		c.report(last, severityWarning, "more than %d calls in flight, or open sessions, at once: not all could be checked", maxFollowed)
 	}
 	c.gaps = false
 	switch {
@@ -305,24 +285,16 @@ func (c *tapeChecker) end() {
 		c.report(last, severityError, "the checksum differs: the tape was changed after it was recorded")
 	}
 	if !c.json {
-		fmt.Fprintln(c.out, c.name+": "+c.verdict.String())
+		fmt.Fprintln(c.out, c.tape.name+": "+c.verdict.String())
 	}
 }
 
 // String is a summary for people.
 func (v TapeVerdict) String() string {
 	text := fmt.Sprintf("%d lines, %d messages: %d errors, %d warnings", v.Lines, v.Messages, v.Errors, v.Warnings)
-	var excused []string
-	for _, x := range []struct {
-		n   int64
-		why string
-	}{{v.Cancelled, "cancelled"}, {v.Listening, methodListen}, {v.Left, "of a session that the client ended"}} {
-		if x.n > 0 {
-			excused = append(excused, fmt.Sprintf("%d %s", x.n, x.why))
-		}
-	}
-	if excused != nil {
-		text += "; without answer, as they may be: " + strings.Join(excused, ", ")
+	if v.Cancelled+v.Listening+v.Left > 0 {
+		text += fmt.Sprintf("; without answer, as they may be: %d cancelled, %d %s, %d of a session that the client ended",
+			v.Cancelled, v.Listening, methodListen, v.Left)
 	}
 	return text
 }

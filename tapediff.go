@@ -28,6 +28,9 @@ type lineAt struct {
 	size   int
 }
 
+// placeOf is where the line e is.
+func placeOf(e *Entry) lineAt { return lineAt{e.Offset, e.Size} }
+
 // A tapeExchange is where a client's call and its answer are.
 type tapeExchange struct {
 	key          uint64 // equal calls have equal keys
@@ -106,10 +109,10 @@ func (d *tapeDiffer) index(f namedTape) ([]tapeExchange, error) {
 		switch {
 		case call == nil || !ok || call.dir != dirToServer || e.Local && m.Kind == Call:
 		case m.Kind == Call && e.Was == 0:
-			list = append(list, tapeExchange{key: d.key(m), seq: e.Seq, call: lineAt{e.Offset, e.Size}})
+			list = append(list, tapeExchange{key: d.key(m), seq: e.Seq, call: placeOf(e)})
 			call.at = len(list)
 		case answered && call.at > 0:
-			list[call.at-1].answer = lineAt{e.Offset, e.Size}
+			list[call.at-1].answer = placeOf(e)
 		}
 		return nil
 	})
@@ -277,14 +280,7 @@ func (d *tapeDiffer) print(f tapeDifference, call *Message) {
 	f.More = len(f.found) - len(shown)
 	if d.o.JSON {
 		for _, place := range shown {
-			p := tapePlace{At: place.At.String()}
-			if place.A != (absent{}) {
-				p.A = json.RawMessage(encodeJSON(place.A))
-			}
-			if place.B != (absent{}) {
-				p.B = json.RawMessage(encodeJSON(place.B))
-			}
-			f.Places = append(f.Places, p)
+			f.Places = append(f.Places, tapePlace{place.At.String(), rawJSON(place.A), rawJSON(place.B)})
 		}
 		e := json.NewEncoder(d.out)
 		e.SetEscapeHTML(false)

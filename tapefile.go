@@ -5,9 +5,9 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -17,16 +17,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-const tapeSyncInterval = time.Second
-
-// maxRest is how many bytes may wait to be summed up.
-const maxRest = 1 << 20
-
-// maxTapes bounds how many names are tried for the next tape of a recording.
-const maxTapes = 100_000
+const (
+	tapeSyncInterval = time.Second
+	maxTapes         = 100_000 // names that are tried for the next tape of a recording
+	lazySum          = 1 << 20 // bytes that may wait to be summed up
+)
 
 // When a tape is brought to the disk.
 const (
@@ -35,131 +34,153 @@ const (
 	syncEach     = "each"     // before any message of it leaves
 )
 
-// A tapeFile is a tape in a file, which nobody but its owner may read. It is made by openTape.
+// A tapeFile is a tape in a file, which nobody but its owner may read. Its first file is made by create, or opened by
+// reopen, the next ones by write. One goroutine may use it at a time.
 type tapeFile struct {
 	path   string // of the first
 	sync   string
 	rotate int64 // bytes of one file, about; 0 for no end
+	other  bool  // also the first file takes another name if there is one
 
-	f    *os.File // nil between two files
-	size int64
-	n    int    // of the file, counted from 1
-	last string // name of the file before
-
-	summing sync.Mutex // protects sum and spare, and comes before resting
-	sum     hash.Hash
-	spare   []byte
-	resting sync.Mutex // protects following
-	rest    []byte     // what was written and is not in sum yet
+	f     *os.File // nil between two files
+	begun bool     // the header is in f
+	size  int64
+	sum   *runningSum
+	n     int    // files before this one
+	last  string // name of the file before
 
 	mu    sync.Mutex  // protects following
 	timer *time.Timer // for the next sync; nil if there is nothing to sync
 	err   error       // of a sync, not yet reported
 }
 
-// newTape makes the file at path, which must not exist.
-func newTape(path, sync string, rotate int64) (*tapeFile, error) {
-	t := &tapeFile{path: path, sync: sync, rotate: rotate, n: 1}
-	return t, t.create()
+// A runningSum is the SHA-256 of a file that grows. It may be used concurrently.
+type runningSum struct {
+	at  atomic.Int64 // so far
+	mu  sync.Mutex   // protects following
+	sum hash.Hash
+}
+
+// catchUp sums f up to size.
+func (s *runningSum) catchUp(f io.ReaderAt, size int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, err := io.Copy(s.sum, io.NewSectionReader(f, s.at.Load(), size-s.at.Load()))
+	s.at.Add(n)
+	return err
 }
 
 // A tapeState is how far a tape was recorded.
 type tapeState struct {
-	header TapeHeader
-	seq    int64
-	t      time.Duration // of the last line
-	counts tapeCounts
+	header   TapeHeader
+	seq      int64
+	t        time.Duration // of the last line
+	counts   tapeCounts
+	warnings []string
 }
 
-// reopenTape opens the tape at path to go on with it. A line may have longest bytes.
-func reopenTape(path, sync string, rotate int64, longest int) (*tapeFile, *tapeState, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+// reopen opens the file at t.path to go on with it. A line may have longest bytes.
+func (t *tapeFile) reopen(longest int) (state *tapeState, err error) {
+	t.f, err = os.OpenFile(t.path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	r, err := NewTapeReader(f, path, longest)
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	r, err := NewTapeReader(t.f, t.path, longest)
 	if err != nil {
-		f.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	state := &tapeState{header: r.Header, counts: tapeCounts{eras: r.Header.Eras}}
-	size := r.offset
-	for {
-		e, err := r.Next()
-		if err != nil && err != io.EOF {
-			f.Close()
-			return nil, nil, err
+	r.All = true // what this program does not know is to stay as well
+	state = &tapeState{header: r.Header}
+	t.begun, t.size = true, r.offset
+	err = r.Each(func(e *Entry) error {
+		if e.Kind != lineEnd {
+			t.size = e.Offset + int64(e.Size)
+			state.seq, state.t = e.Seq, e.T
+			state.counts.add(e.Kind)
+			state.counts.sessions = max(state.counts.sessions, e.Session) // of a continuation, more than it opened
 		}
-		if err == io.EOF || e.Kind == lineEnd {
-			break
-		}
-		size = e.Offset + int64(e.Size)
-		state.seq, state.t = e.Seq, e.T
-		state.counts.lines++
-		state.counts.messages += int64(btoi(e.Kind == lineMsg))
-		state.counts.sessions = max(state.counts.sessions, e.Session)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	t.sum = &runningSum{sum: r.sum}
+	t.sum.at.Store(t.size)
 	state.counts.eras = r.Eras
-	return &tapeFile{path: path, sync: sync, rotate: rotate, n: 1, f: f, size: size, sum: r.sum}, state, nil
+	if r.Ended != nil { // without one is what going on is for
+		state.warnings = r.Warnings()
+	}
+	return state, nil
 }
 
 // goOn cuts off the end of a tape that was opened again, and what broke off of it.
 func (t *tapeFile) goOn() error { return t.f.Truncate(t.size) }
 
 // create makes the file for the next tape.
-func (t *tapeFile) create() (err error) {
-	t.f, err = os.OpenFile(t.name(), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
-	if errors.Is(err, os.ErrExist) && t.n == 1 {
-		return fmt.Errorf("%s exists: name another file, or see -tape-append", t.path)
+func (t *tapeFile) create() error {
+	for {
+		f, err := os.OpenFile(t.name(), os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+		switch {
+		case err == nil:
+			t.f, t.begun, t.size, t.sum = f, false, 0, &runningSum{sum: sha256.New()}
+			return nil
+		case !errors.Is(err, os.ErrExist) || t.n == maxTapes:
+			return err
+		case t.n == 0 && !t.other:
+			return fmt.Errorf("%s exists: name another file, or see -tape-append", t.path)
+		}
+		t.n++
 	}
-	t.summing.Lock()
-	defer t.summing.Unlock()
-	t.resting.Lock()
-	defer t.resting.Unlock()
-	t.size, t.sum, t.rest = 0, sha256.New(), t.rest[:0]
-	return err
 }
 
-// name is that of the file with number n: run.jsonl, then run.2.jsonl.
+// name is that of the file: run.jsonl, then run.2.jsonl.
 func (t *tapeFile) name() string {
-	if t.n == 1 {
+	if t.n == 0 {
 		return t.path
 	}
 	ext := filepath.Ext(t.path)
-	return strings.TrimSuffix(t.path, ext) + "." + strconv.Itoa(t.n) + ext
+	return strings.TrimSuffix(t.path, ext) + "." + strconv.Itoa(t.n+1) + ext
 }
 
-func (t *tapeFile) begin(h TapeHeader) error {
-	for t.f == nil {
-		err := t.create()
-		if errors.Is(err, os.ErrExist) && t.n < maxTapes {
-			t.n++
-			continue
+// write takes whole lines, and before the first ones the header h, and returns how many bytes of the lines it took,
+// which are whole lines too: what a full disk has taken of a line that it has not taken whole is cut off again.
+func (t *tapeFile) write(lines []byte, h TapeHeader) (n int, err error) {
+	if t.f == nil {
+		if err := t.create(); err != nil {
+			return 0, err
+		}
+	}
+	if !t.begun {
+		if h.Continues != "" {
+			h.Continues = filepath.Base(t.last)
+		}
+		line, err := h.line()
+		if err == nil {
+			_, err = t.append(line)
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
+		t.begun = true
 	}
-	if h.Continues != "" {
-		h.Continues = filepath.Base(t.last)
+	if n, err = t.append(lines); err != nil || n == 0 {
+		return n, err
 	}
-	if h.Redact == nil {
-		h.Redact = []string{}
+	switch t.sync {
+	case syncEach:
+		err = t.f.Sync()
+	case syncInterval:
+		err = t.syncLater()
 	}
-	line, err := json.Marshal(h)
-	if err != nil {
-		return err
-	}
-	if n, err := t.write(append(line, '\n')); err != nil {
-		return err
-	} else if n == 0 {
-		return io.ErrShortWrite
-	}
-	return nil
+	return n, err
 }
 
-// write cuts off again what a full disk has taken of a line that it has not taken whole.
-func (t *tapeFile) write(lines []byte) (n int, err error) {
+func (t *tapeFile) append(lines []byte) (n int, err error) {
 	n, err = t.f.Write(lines)
 	if whole := bytes.LastIndexByte(lines[:n], '\n') + 1; whole < n {
 		n = whole
@@ -167,34 +188,8 @@ func (t *tapeFile) write(lines []byte) (n int, err error) {
 			err = fmt.Errorf("%w, and the tape is left with a torn line: %v", err, cut)
 		}
 	}
-	lines = lines[:n]
 	t.size += int64(n)
-	t.resting.Lock()
-	t.rest = append(t.rest, lines...)
-	much := len(t.rest) >= maxRest
-	t.resting.Unlock()
-	if much {
-		t.idle()
-	}
-	switch {
-	case err != nil:
-	case t.sync == syncEach:
-		err = t.f.Sync()
-	case t.sync == syncInterval:
-		err = t.syncLater()
-	}
 	return n, err
-}
-
-// idle brings the checksum up to date.
-func (t *tapeFile) idle() {
-	t.summing.Lock()
-	defer t.summing.Unlock()
-	t.resting.Lock()
-	rest := t.rest
-	t.rest, t.spare = t.spare[:0], rest
-	t.resting.Unlock()
-	t.sum.Write(rest)
 }
 
 // syncLater brings the file to the disk a moment later, and returns the error of an earlier time.
@@ -202,7 +197,7 @@ func (t *tapeFile) syncLater() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.f; t.timer == nil {
-		t.timer = time.AfterFunc(tapeSyncInterval, func() { // finish stops it, or closes f
+		t.timer = time.AfterFunc(tapeSyncInterval, func() { // ends with f, whose Close waits for it
 			t.mu.Lock()
 			t.timer = nil
 			t.mu.Unlock()
@@ -218,6 +213,7 @@ func (t *tapeFile) syncLater() error {
 	return err
 }
 
+// full reports whether the file is larger than it should be: 1 is a little, 2 is so much that it cannot wait.
 func (t *tapeFile) full() int {
 	switch {
 	case t.rotate == 0 || t.size < t.rotate:
@@ -228,20 +224,23 @@ func (t *tapeFile) full() int {
 	return 2
 }
 
-// finish writes the end and closes the file.
-func (t *tapeFile) finish(end *Entry) (err error) {
-	if t.f == nil {
-		return nil
-	}
-	if end != nil {
-		t.idle()
-		t.summing.Lock()
-		end.Sum = hex.EncodeToString(t.sum.Sum(nil))
-		t.summing.Unlock()
-		_, err = t.write(appendEntry(nil, end))
+// finish writes the line end, whose Sum it sets, and closes the file.
+func (t *tapeFile) finish(end *Entry) error {
+	err := t.sum.catchUp(t.f, t.size)
+	if err == nil {
+		end.Sum = hex.EncodeToString(t.sum.sum.Sum(nil))
+		_, err = t.append(appendEntry(nil, end))
 	}
 	if err == nil && t.sync != syncNever {
 		err = t.f.Sync()
+	}
+	return cmp.Or(err, t.close())
+}
+
+// close closes the file as it is. There need not be one.
+func (t *tapeFile) close() error {
+	if t.f == nil {
+		return nil
 	}
 	t.mu.Lock()
 	if t.timer != nil {
@@ -250,9 +249,7 @@ func (t *tapeFile) finish(end *Entry) (err error) {
 	}
 	t.mu.Unlock()
 	t.last = t.f.Name()
-	if closed := t.f.Close(); err == nil {
-		err = closed
-	}
+	err := t.f.Close()
 	t.f = nil
 	t.n++
 	return err

@@ -4,9 +4,8 @@
 package main
 
 import (
+	"bufio"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -59,32 +58,48 @@ func runTape(c *Config, std stdio) (err error) {
 	in, name := files[0], c.Args[1]
 	o := TapeToolOptions{JSON: c.JSON, Session: int64(c.Session), Method: c.Method, Exchange: int64(c.Exchange), Max: longestLine(c)}
 	switch c.Args[0] {
-	case "show":
-		return showTape(in, name, out, o)
-	case "stat":
-		return statTape(in, name, out, o)
-	case "check":
-		verdict, err := checkTape(in, name, out, o)
-		if err == nil && verdict.Errors > 0 {
-			err = errFound
-		}
-		return err
 	case "trim":
 		return trimTape(in, name, out, o)
 	case "diff":
-		n, err := diffTapes(namedTape{c.Args[1], files[0]}, namedTape{c.Args[2], files[1]}, out, o)
+		n, err := diffTapes(namedTape{name, in}, namedTape{c.Args[2], files[1]}, out, o)
 		if err == nil && n > 0 {
 			err = errFound
 		}
 		return err
-	case "export":
-		export := exportHAR
-		if c.HTML {
-			export = exportHTML
-		}
-		return export(in, name, out, ExportOptions{Session: o.Session, Max: o.Max})
 	}
-	return scrubTape(c, in, out, std.err)
+	return toolOf(c, std.err).run(in, name, out, o)
+}
+
+// toolOf returns the tool that c asks for, one of those that go through a tape once.
+func toolOf(c *Config, stderr io.Writer) tapeTool {
+	switch c.Args[0] {
+	case "show":
+		return showTape
+	case "stat":
+		return statTape
+	case "check":
+		return func(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
+			verdict, err := checkTape(t, w, o)
+			if err == nil && verdict.Errors > 0 {
+				err = errFound
+			}
+			return err
+		}
+	case "export":
+		if c.HTML {
+			return exportHTML
+		}
+		return exportHAR
+	}
+	return func(t *TapeReader, w *bufio.Writer, _ TapeToolOptions) error {
+		err := redactTape(t, w, c.Redact, c.RedactKey)
+		if err == nil {
+			for _, warning := range t.Warnings() {
+				fmt.Fprintf(stderr, "mcpproxy: warning: %s\n", warning)
+			}
+		}
+		return err
+	}
 }
 
 // runVerify does what -mode=verify asks for.
@@ -184,96 +199,68 @@ func (p *replay) Close() error {
 	return nil
 }
 
-// scrubTape does -mode=tape redact.
-func scrubTape(c *Config, in io.Reader, out, warnings io.Writer) error {
-	t, err := NewTapeReader(in, c.Args[1], longestLine(c))
-	if err == nil {
-		err = redactTape(t, out, c.Redact, c.RedactKey)
-	}
-	if err == nil {
-		for _, warning := range t.Warnings() {
-			fmt.Fprintf(warnings, "mcpproxy: warning: %s\n", warning)
-		}
-	}
-	return err
-}
-
 // longestLine is how many bytes a line of a tape may have when a message may have so many.
 func longestLine(c *Config) int { return 2*c.MaxMessage + 1<<20 }
 
 // openRecorder makes the Recorder that c asks for, and its tape.
 func openRecorder(c *Config, log *slog.Logger) (*Recorder, error) {
-	key := c.RedactKey
-	if key == nil {
-		key = make([]byte, 32)
-		rand.Read(key) // never fails
-	}
-	var sink tapeSink
-	var state *tapeState
-	file, err := (*tapeFile)(nil), error(nil)
-	switch _, missing := os.Stat(c.Tape); {
-	case c.TapeRing > 0:
-		file = &tapeFile{path: c.Tape, sync: c.TapeSync, n: 1}
-		sink = &tapeRing{size: c.TapeRing, files: file}
-	case c.Mode == "replay" || c.TapeAppend && missing == nil:
-		file, state, err = reopenTape(c.Tape, c.TapeSync, int64(c.TapeRotate), longestLine(c))
-		sink = file
-	default:
-		file, err = newTape(c.Tape, c.TapeSync, int64(c.TapeRotate))
-		sink = file
-	}
-	if err != nil {
-		return nil, fmt.Errorf("-tape: %w", err)
-	}
-	r := newRecorder(sink, log)
-	r.ring, _ = sink.(*tapeRing)
+	file := &tapeFile{path: c.Tape, sync: c.TapeSync, rotate: int64(c.TapeRotate)}
+	r := newRecorder(file, log)
 	for _, rate := range c.TapeDumpOn {
 		r.rates = append(r.rates, eventRate{DumpRate: rate})
 	}
 	r.Pass = c.TapeError == "pass"
+	r.HTTP = c.URL != nil
 	r.Header.Client, r.Header.Server = "stdio", "stdio"
 	if c.Listen != "" {
 		r.Header.Client = "http"
 	}
-	if c.URL != nil {
-		r.Header.Server, r.HTTP = "http", true
+	if r.HTTP {
+		r.Header.Server = "http"
 	} else if c.Demo {
 		r.Header.Server = "demo"
 	}
-	if state != nil && state.header.Key != "" && c.RedactKey == nil {
-		if key, err = hex.DecodeString(state.header.Key); err != nil {
-			return nil, fmt.Errorf("-tape: %s: key is not hexadecimal", c.Tape)
-		}
+	if err := r.openFile(c, file); err != nil {
+		return nil, fmt.Errorf("-tape: %w", err)
 	}
-	if c.Mode == "replay" {
-		if r.Redact, err = newTapeRedactor(&state.header, c.RedactKey); err != nil {
-			return nil, fmt.Errorf("-tape: %w", err)
-		}
-		r.resume(state)
-		return r, file.goOn()
-	}
-	if r.Redact = NewRedactor(c.Redact, key); r.Redact != nil {
-		r.Header.Redact = r.Redact.Rules()
-		if c.RedactKey == nil && len(r.Header.Redact) > 0 {
-			r.Header.Key = hex.EncodeToString(key)
-		}
-	}
-	if state == nil {
-		return r, nil
-	}
-	if !slices.Equal(state.header.Redact, r.Header.Redact) || state.header.Key != r.Header.Key {
-		return nil, errors.New("-tape-append: the tape was recorded with other -redact rules, or another -redact-key")
-	}
-	r.resume(state)
-	return r, file.goOn()
+	return r, nil
 }
 
-// resume goes on with a tape. It is called before the first message.
-func (r *Recorder) resume(state *tapeState) {
-	r.Header, r.began = state.header, true
-	r.seq, r.counts = state.seq, state.counts
-	r.start = state.header.Created
-	if now := time.Now(); now.Sub(r.start) < state.t { // the clock was set back
-		r.start = now.Add(-state.t)
+// openFile opens file, for a new tape or for more of the one that is there.
+func (r *Recorder) openFile(c *Config, file *tapeFile) (err error) {
+	if _, missing := os.Stat(c.Tape); c.Mode == "replay" || c.TapeAppend && missing == nil {
+		return r.reopenFile(c, file)
 	}
+	if r.Redact, err = widenRules(&r.Header, c.Redact, c.RedactKey); err != nil {
+		return err
+	}
+	if c.TapeRing > 0 {
+		r.ring = &tapeRing{size: c.TapeRing}
+		file.other, file.sync = true, syncNever
+		return nil
+	}
+	return file.create()
+}
+
+// reopenFile makes r go on with the tape that is in file, as it was redacted so far. It is called before the first message.
+func (r *Recorder) reopenFile(c *Config, file *tapeFile) error {
+	state, err := file.reopen(longestLine(c))
+	if err != nil {
+		return err
+	}
+	h := &state.header
+	if c.Mode != "replay" && (!slices.Equal(h.Redact, NewRedactor(c.Redact, nil).Rules()) || h.Key != "" && c.RedactKey != nil) {
+		return fmt.Errorf("%s was recorded with other -redact rules, or another -redact-key", c.Tape)
+	}
+	if r.Redact, err = newTapeRedactor(h, c.RedactKey); err != nil {
+		return err
+	}
+	for _, warning := range state.warnings {
+		r.Log.Warn(warning)
+	}
+	r.Header = state.header
+	r.seq, r.counts = state.seq, state.counts
+	now := time.Now()
+	r.start = now.Add(-max(now.Sub(state.header.Created), state.t)) // unless the clock was set back meanwhile
+	return file.goOn()
 }

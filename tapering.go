@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,42 +37,24 @@ func ParseDumpRate(s string) (DumpRate, error) {
 	return r, nil
 }
 
-// A tapeRing is a tape of which the last stretch is kept in memory. The zero value has no room.
+// A tapeRing keeps the last lines of a recording in memory.
 type tapeRing struct {
-	size  int       // bytes to keep; one batch of lines may be larger
-	files *tapeFile // what dump writes
+	size int // bytes to keep; one batch of lines may be larger
 
-	batches [][]byte // of whole lines, the oldest first
+	batches [][]byte // of whole lines, the oldest first; none is ever changed
 	bytes   int
+
+	dumping sync.Mutex // held while the Recorder's file is written
 }
 
-func (*tapeRing) begin(TapeHeader) error { return nil }
-func (*tapeRing) full() int              { return 0 }
-func (*tapeRing) finish(*Entry) error    { return nil }
-func (*tapeRing) idle()                  {}
-
-func (t *tapeRing) write(lines []byte) (int, error) {
+// keep copies lines, and forgets the oldest ones instead.
+func (t *tapeRing) keep(lines []byte) {
 	t.batches, t.bytes = append(t.batches, bytes.Clone(lines)), t.bytes+len(lines)
 	for t.bytes > t.size && len(t.batches) > 1 {
 		t.bytes -= len(t.batches[0])
 		t.batches[0] = nil
 		t.batches = t.batches[1:]
 	}
-	return len(lines), nil
-}
-
-// dump writes a tape of what is kept and returns the name of its file.
-func (t *tapeRing) dump(h TapeHeader, end *Entry) (string, error) {
-	if err := t.files.begin(h); err != nil {
-		return "", err
-	}
-	for _, lines := range t.batches {
-		if _, err := t.files.write(lines); err != nil {
-			return t.files.name(), err
-		}
-	}
-	name := t.files.name()
-	return name, t.files.finish(end)
 }
 
 // An eventRate counts events for a [DumpRate].
@@ -90,31 +73,50 @@ func (r *eventRate) reached(now time.Time) bool {
 	return r.n == r.N
 }
 
-// Dump writes what a Recorder with a ring has kept to a tape of its own, and returns the name of the file.
-func (r *Recorder) Dump(reason string) (string, error) {
-	if err := r.acquire(); err != nil {
-		return "", err
+// Dump writes what a Recorder with a ring has kept to a tape of its own, and returns the name of the file. Messages do
+// not wait for it.
+func (r *Recorder) Dump(reason string) (name string, err error) {
+	r.ring.dumping.Lock()
+	defer r.ring.dumping.Unlock()
+	if err = r.acquire(); err == nil {
+		r.mu.Lock()
+		if lines := r.take(); len(lines) > 0 {
+			r.ring.keep(lines)
+		}
+		h, end := r.header(), r.end()
+		r.seq-- // the end is not of the recording, which goes on
+		r.mu.Unlock()
+		h.Ring = reason
+		batches := slices.Clone(r.ring.batches)
+		<-r.lock
+		name, err = r.file.dump(h, batches, end)
 	}
-	defer func() { <-r.lock }()
-	r.mu.Lock()
-	lines, h := r.take(), r.header()
-	h.Ring = reason
-	if r.start.IsZero() {
-		h.Created = time.Now()
-	}
-	end := r.end()
-	r.seq--
-	r.mu.Unlock()
-	if len(lines) > 0 {
-		r.ring.write(lines)
-	}
-	name, err := r.ring.dump(h, end)
 	if err != nil {
 		r.Log.Error("tape was not written", "reason", reason, "error", err)
 		return "", err
 	}
 	r.Log.Info("tape written", "reason", reason, "file", name)
 	return name, nil
+}
+
+// dump writes a whole tape and returns the name of its file.
+func (t *tapeFile) dump(h TapeHeader, batches [][]byte, end *Entry) (name string, err error) {
+	_, err = t.write(nil, h)
+	for i := 0; i < len(batches) && err == nil; i++ {
+		_, err = t.write(batches[i], h)
+	}
+	if err == nil {
+		err = t.f.Sync()
+	}
+	if err == nil {
+		name = t.name()
+		return name, t.finish(end)
+	}
+	if t.f != nil {
+		os.Remove(t.name())
+		t.close()
+	}
+	return "", err
 }
 
 // dumpOnSignal dumps on every dump signal, until stop is called.
@@ -143,7 +145,7 @@ func (r *Recorder) judge(m *Message) {
 	switch {
 	case m.Refusal != nil:
 		kind = "refusals"
-	case m.Error == "" && member(m.Result, "isError") != "true":
+	case m.Error == "" && !isErrorResult(m):
 		return
 	}
 	r.mu.Lock()

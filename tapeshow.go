@@ -18,21 +18,16 @@ const (
 	showWidth   = 160 // of a line
 )
 
-// showTape prints the tape in, one line a message, or the tape's own lines with o.JSON. What peers wrote is printed so
-// that a terminal takes it as text. The error is a *[TapeError], or one of in or out.
-func showTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error {
-	tape, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
+// showTape prints a tape, one line a message, or the tape's own lines with o.JSON. What peers wrote is printed so that a
+// terminal takes it as text.
+func showTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	tape.All = true
-	w := bufio.NewWriterSize(out, lineBuffer)
 	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
 	if !o.JSON {
-		fmt.Fprintln(w, shownHeader(name, &tape.Header))
+		fmt.Fprintln(w, shownHeader(tape.name, &tape.Header))
 		fmt.Fprintf(w, showColumns+" %s\n", "seq", "seconds", "ses", "", "kind", "method and name", "id", "took", "size", "via", "content")
 	}
-	err = tape.Each(func(e *Entry) error {
+	err := tape.Each(func(e *Entry) error {
 		m := tapeMessage(e)
 		call, answered, ok := filter.pick(e, m)
 		switch {
@@ -46,14 +41,15 @@ func showTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
 		return err
 	})
 	if err == nil && !o.JSON {
-		for _, warning := range tape.Warnings() {
-			fmt.Fprintln(w, printable(warning, showWidth))
-		}
-	}
-	if failed := w.Flush(); err == nil {
-		err = failed
+		printWarnings(w, tape.Warnings())
 	}
 	return err
+}
+
+func printWarnings(w io.Writer, warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintln(w, printable(warning, showWidth))
+	}
 }
 
 func shownHeader(name string, h *TapeHeader) string {
@@ -92,7 +88,7 @@ func shownEntry(e *Entry, m *Message, call *tapeCall, answered bool) string {
 	}
 	arrow := map[string]string{dirToServer: "->", dirToClient: "<-"}[e.Dir]
 	text := fmt.Sprintf(showColumns+" %s", strconv.FormatInt(e.Seq, 10), strconv.FormatFloat(e.T.Seconds(), 'f', 3, 64), nonZero(e.Session),
-		arrow, printable(kind, 7), printable(what, 34), printable(m.ID, 8), took, shownSize(size),
+		arrow, printable(kind, 7), printable(what, 34), printable(m.ID, 8), took, nonZero(int64(size)),
 		printable(strings.TrimSpace(e.Via+" "+nonZero(int64(e.Status))), 8), printable(marks(e), 60))
 	// Characters are counted, not columns: one that takes two makes a line longer.
 	return text + printable(content, max(showWidth-len([]rune(text)), 20))
@@ -134,7 +130,7 @@ func shownMessage(m *Message) (kind, content string) {
 
 // isErrorResult reports whether m says that a tool has failed.
 func isErrorResult(m *Message) bool {
-	return strings.HasPrefix(m.Result, "{") && member(m.Result, "isError") == "true"
+	return member(m.Result, "isError") == "true"
 }
 
 func joined(method, name string) string { return strings.TrimSuffix(method+" "+name, " ") }
@@ -171,28 +167,11 @@ func printable(s string, width int) string {
 	return b.String()
 }
 
+// shownDuration is d with three digits or a few more.
 func shownDuration(d time.Duration) string {
-	switch ms := float64(d.Microseconds()) / 1000; {
-	case ms < 0:
-		return ""
-	case ms < 10:
-		return fmt.Sprintf("%.2fms", ms)
-	case ms < 1000:
-		return fmt.Sprintf("%.0fms", ms)
-	case ms < 100_000:
-		return fmt.Sprintf("%.2fs", ms/1000)
+	unit := 10 * time.Microsecond
+	for d >= 1000*unit {
+		unit *= 10
 	}
-	return d.Round(time.Second).String()
-}
-
-// shownSize is a number of bytes, three digits of it, and nothing for none.
-func shownSize(n int) string {
-	if n < 1000 {
-		return nonZero(int64(n))
-	}
-	x, unit := float64(n), 0
-	for x >= 999.5 && unit < 4 {
-		x, unit = x/1000, unit+1
-	}
-	return fmt.Sprintf("%.3g%c", x, " kMGT"[unit])
+	return d.Round(unit).String()
 }

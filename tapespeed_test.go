@@ -78,14 +78,15 @@ func TestLongTape(t *testing.T) {
 			return tape.Each(func(*Entry) error { return nil })
 		}},
 		{"check", func() error {
-			v, err := checkTape(f, path, io.Discard, o)
+			var v TapeVerdict
+			err := checker(&v).run(f, path, io.Discard, o)
 			if v.Errors+v.Warnings > 0 {
 				t.Errorf("got %+v", v)
 			}
 			return err
 		}},
-		{"stat", func() error { return statTape(f, path, io.Discard, o) }},
-		{"show", func() error { return showTape(f, path, io.Discard, o) }},
+		{"stat", func() error { return tapeTool(statTape).run(f, path, io.Discard, o) }},
+		{"show", func() error { return tapeTool(showTape).run(f, path, io.Discard, o) }},
 		{"trim", func() error {
 			return trimTape(f, path, io.Discard, TapeToolOptions{Session: 1, Max: o.Max})
 		}},

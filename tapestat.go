@@ -11,7 +11,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -37,7 +36,6 @@ type TapeStat struct {
 
 	Lines    map[string]int `json:"lines"` // by kind
 	Rows     []*statRow     `json:"methods"`
-	Partial  bool           `json:"partial,omitempty"` // more calls were in flight at once than are followed
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
@@ -65,24 +63,21 @@ type statRow struct {
 	P99        float64 `json:"p99Ms"`
 	Max        float64 `json:"maxMs"`
 
-	took   histogram
-	called bool // not only notifications
+	took histogram
 }
 
-// statTape prints how many calls of which methods and tools are on the tape in, what became of them and how long they
-// took. Its memory has a bound. The error is a *[TapeError], or one of in or out.
-func statTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error {
-	tape, err := NewTapeReader(in, name, o.Max)
-	if err != nil {
-		return err
-	}
-	s := &TapeStat{Tape: name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rows: []*statRow{}}
+// statTape prints how many calls of which methods and tools are on a tape, what became of them and how long they took.
+func statTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
+	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rows: []*statRow{}}
 	rows := map[statKey]*statRow{}
 	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
-	if err = tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
+	if err := tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
 		return err
 	}
-	s.Eras, s.Warnings, s.Partial = tape.Eras, tape.Warnings(), filter.book.full
+	s.Sessions, s.Eras, s.Warnings = s.Lines[lineOpen], tape.Eras, tape.Warnings()
+	if filter.book.full {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("more than %d calls were in flight at once: some count as open that were answered", maxFollowed))
+	}
 	for _, r := range rows {
 		r.P50, r.P90, r.P99, r.Max = r.took.quantile(0.5), r.took.quantile(0.9), r.took.quantile(0.99), r.took.quantile(1)
 		s.Rows = append(s.Rows, r)
@@ -90,13 +85,11 @@ func statTape(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
 	slices.SortFunc(s.Rows, func(a, b *statRow) int {
 		return cmp.Or(-cmp.Compare(a.Dir, b.Dir), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Tool, b.Tool))
 	})
-	w := bufio.NewWriter(out)
 	if o.JSON {
-		json.NewEncoder(w).Encode(s)
-	} else {
-		s.print(w)
+		return json.NewEncoder(w).Encode(s)
 	}
-	return w.Flush()
+	s.print(w)
+	return nil
 }
 
 // add counts the line e.
@@ -108,9 +101,6 @@ func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) 
 	}
 	s.Seconds = max(s.Seconds, e.T.Seconds())
 	s.Lines[e.Kind]++
-	if e.Kind == lineOpen {
-		s.Sessions++
-	}
 	if e.Kind != lineMsg || e.Was != 0 { // one that a rule changed was counted as it came
 		return
 	}
@@ -125,19 +115,20 @@ func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) 
 	v.Bytes += int64(len(e.Msg))
 	switch {
 	case m.Kind == Call || m.Kind == Notification:
-		s.Clients = addPeer(s.Clients, clientInfo(m))
+		if m.Method == methodInitialize || isStateless(m.Revision) {
+			s.Clients = addPeer(s.Clients, m.Params, "clientInfo")
+		}
 		for _, r := range statRows(rows, e.Dir, shorten(m.Method), shorten(m.Name+m.URI)) {
 			r.Calls++
 			if m.Kind == Call {
-				r.called = true
 				r.Unanswered++
 			}
 		}
 	case answered:
 		if call.method == methodInitialize || call.method == methodDiscover {
-			s.Servers = addPeer(s.Servers, serverInfo(m))
+			s.Servers = addPeer(s.Servers, m.Result, "serverInfo")
 		}
-		failed := m.Error == "" && isErrorResult(m)
+		failed := isErrorResult(m)
 		for _, r := range statRows(rows, call.dir, call.method, call.name) {
 			r.Unanswered--
 			r.took.add(e.T - call.t)
@@ -177,37 +168,20 @@ func statRows(rows map[statKey]*statRow, dir, method, name string) []*statRow {
 	return list
 }
 
-func clientInfo(m *Message) string {
-	if m.Kind != Call || m.Method != methodInitialize && !isStateless(m.Revision) {
-		return ""
+// addPeer adds the name and version of a peer to list, unless it is full: those under key in text, which has params or a
+// result, or in their _meta.
+func addPeer(list []string, text, key string) []string {
+	from, to, ok := locate(text, key)
+	if !ok {
+		from, to, ok = locate(text, "_meta", "io.modelcontextprotocol/"+key)
 	}
-	path := []string{"clientInfo"}
-	if m.Method != methodInitialize {
-		path = []string{"_meta", "io.modelcontextprotocol/clientInfo"}
-	}
-	return peerInfo(m.Params, path...)
-}
-
-func serverInfo(m *Message) string {
-	if info := peerInfo(m.Result, "serverInfo"); info != "" {
-		return info
-	}
-	return peerInfo(m.Result, "_meta", "io.modelcontextprotocol/serverInfo")
-}
-
-// peerInfo returns the name and the version in the object to which path leads, "" if there is none.
-func peerInfo(text string, path ...string) string {
-	from, to, ok := locate(text, path...)
-	if !ok || text[from] != '{' {
-		return ""
+	if !ok || text[from] != '{' || len(list) >= maxStatPeers {
+		return list
 	}
 	name, _ := unquote(member(text[from:to], "name"))
 	version, _ := unquote(member(text[from:to], "version"))
-	return joined(shorten(name), shorten(version))
-}
-
-func addPeer(list []string, peer string) []string {
-	if peer == "" || slices.Contains(list, peer) || len(list) >= maxStatPeers {
+	peer := joined(shorten(name), shorten(version))
+	if peer == "" || slices.Contains(list, peer) {
 		return list
 	}
 	return append(list, peer)
@@ -218,96 +192,67 @@ func (s *TapeStat) print(w io.Writer) {
 		printable(strings.Join(s.Eras, ", "), maxShown))
 	fmt.Fprintf(w, "messages to the server: %d (%d bytes), to the client: %d (%d bytes), of the proxy: %d\n",
 		s.ToServer.Messages, s.ToServer.Bytes, s.ToClient.Messages, s.ToClient.Bytes, s.Local)
-	for _, peers := range []struct {
-		what string
-		list []string
-	}{{"client: ", s.Clients}, {"server: ", s.Servers}} {
-		for _, peer := range peers.list {
-			fmt.Fprintln(w, peers.what+printable(peer, maxShown))
-		}
+	for _, client := range s.Clients {
+		fmt.Fprintln(w, "client:", printable(client, maxShown))
+	}
+	for _, server := range s.Servers {
+		fmt.Fprintln(w, "server:", printable(server, maxShown))
 	}
 	for _, kind := range slices.Sorted(maps.Keys(s.Lines)) {
 		if kind != lineMsg && kind != lineOpen && kind != lineClose && kind != lineEnd {
 			fmt.Fprintf(w, "%s lines: %d\n", kind, s.Lines[kind])
 		}
 	}
-	const columns = "%-44s %8s %7s %7s %7s %8s %8s %8s %8s\n"
 	dir := ""
 	for _, r := range s.Rows {
 		if dir != r.Dir {
 			dir = r.Dir
-			fmt.Fprintln(w)
-			fmt.Fprintf(w, columns, dir, "count", "errors", "isError", "open", "p50", "p90", "p99", "max")
+			fmt.Fprintf(w, "\n%-44s %8s %7s %7s %7s %8s %8s %8s %8s\n", dir, "count", "errors", "isError", "open", "p50", "p90", "p99", "max")
 		}
 		name := r.Method
 		if r.Tool != "" {
 			name = "  " + r.Tool
 		}
-		cells := []any{printable(name, 44), fmt.Sprint(r.Calls), "", "", "", "", "", "", ""}
-		if r.called {
-			cells = append(cells[:2], fmt.Sprint(r.Errors), fmt.Sprint(r.IsErrors), fmt.Sprint(r.Unanswered))
+		fmt.Fprintf(w, "%-44s %8d", printable(name, 44), r.Calls)
+		if r.Unanswered > 0 || r.took.n > 0 { // not only notifications
+			fmt.Fprintf(w, " %7d %7d %7d", r.Errors, r.IsErrors, r.Unanswered)
+		}
+		if r.took.n > 0 {
 			for _, ms := range []float64{r.P50, r.P90, r.P99, r.Max} {
-				text := ""
-				if r.took.n > 0 {
-					text = shownDuration(time.Duration(ms * 1e6))
-				}
-				cells = append(cells, text)
+				fmt.Fprintf(w, " %8s", shownDuration(time.Duration(ms*1e6)))
 			}
 		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf(columns, cells...), " \n"))
+		fmt.Fprintln(w)
 	}
-	if s.Partial {
-		fmt.Fprintf(w, "more than %d calls were in flight at once: some count as open that were answered\n", maxFollowed)
-	}
-	for _, warning := range s.Warnings {
-		fmt.Fprintln(w, printable(warning, showWidth))
-	}
+	printWarnings(w, s.Warnings)
 }
 
-// Durations up to 2^40 µs, 12 days, are told apart; each power of two has histogramSteps buckets.
 const (
-	histogramSteps   = 16
-	histogramBuckets = 37 * histogramSteps
+	histogramSteps   = 32 // buckets for each power of two
+	histogramBuckets = 40 * histogramSteps
 )
 
-// A histogram counts durations in buckets that are at most 1/16 wide. The zero value is empty.
+// A histogram counts durations up to 2^40 µs, 12 days, in buckets of about a fiftieth. The zero value is empty.
 type histogram struct {
-	counts   [histogramBuckets]uint32
-	n        int
-	min, max time.Duration
+	counts [histogramBuckets]uint32
+	n      int
+	max    time.Duration
 }
 
 func (h *histogram) add(d time.Duration) {
-	d = max(d, 0)
-	if h.n == 0 || d < h.min {
-		h.min = d
-	}
-	h.max = max(h.max, d)
+	us := max(d.Microseconds(), 0)
+	h.counts[min(int(histogramSteps*math.Log2(float64(us+1))), histogramBuckets-1)]++
 	h.n++
-	us := uint64(d.Microseconds())
-	bucket := int(us)
-	if us >= histogramSteps { // its five highest bits count
-		shift := bits.Len64(us) - 5
-		bucket = shift*histogramSteps + int(us>>shift)
-	}
-	h.counts[min(bucket, histogramBuckets-1)]++
+	h.max = max(h.max, d)
 }
 
-// quantile returns milliseconds that the part q of the durations does not exceed, by at most 1/32 wrong.
+// quantile returns the milliseconds that the part q of the durations does not exceed, as far as buckets tell.
 func (h *histogram) quantile(q float64) float64 {
-	rank, seen := int(math.Ceil(q*float64(h.n))), 0
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	if rank >= h.n {
-		return ms(h.max)
-	}
-	for i, n := range h.counts {
-		if seen += int(n); seen >= rank && seen > 0 {
-			us := float64(i)
-			if shift := i/histogramSteps - 1; shift > 0 {
-				us = (float64(i-shift*histogramSteps) + 0.5) * float64(uint64(1)<<shift)
-			}
-			return min(max(us/1000, ms(h.min)), ms(h.max))
+	rank, seen, most := max(int(math.Ceil(q*float64(h.n))), 1), 0, float64(h.max.Microseconds())
+	for i := 0; rank < h.n; i++ {
+		if seen += int(h.counts[i]); seen >= rank { // the middle of the bucket, exact up to 40 µs
+			return min(math.Round(math.Exp2((float64(i)+0.5)/histogramSteps)-1), most) / 1000
 		}
 	}
-	return ms(h.max)
+	return most / 1000
 }

@@ -68,14 +68,12 @@ func goodTape() []Entry {
 	return lines
 }
 
-type tapeTool func(in io.Reader, name string, out io.Writer, o TapeToolOptions) error
-
 // useTape returns what a tool prints.
 func useTape(t *testing.T, tool tapeTool, text string, o TapeToolOptions) string {
 	t.Helper()
 	o.Max = 1 << 20
 	var out bytes.Buffer
-	if err := tool(strings.NewReader(text), "t.jsonl", &out, o); err != nil {
+	if err := tool.run(strings.NewReader(text), "t.jsonl", &out, o); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -106,7 +104,7 @@ t.jsonl: recorded 2026-01-02 03:04:05 by mcpproxy 0.1.0, client on stdio, server
    seq   seconds ses    kind    method and name                    id           took   size via      content
      1     0.000   1    open
      2     0.001   1 -> call    initialize                         1                    130 stdio    {"protocolVersion":"2025-11-25","clientInfo":{"name":"cl...
-     3     0.004   1 <- result  initialize                         1          3.00ms    108 stdio    {"protocolVersion":"2025-11-25","serverInfo":{"name":"sr...
+     3     0.004   1 <- result  initialize                         1             3ms    108 stdio    {"protocolVersion":"2025-11-25","serverInfo":{"name":"sr...
      4     0.009   1 -> notify  notifications/initialized                                54 stdio
      5     0.016   1 -> call    tools/call slow                    2                    122 stdio    {"n":1}
      6     0.025   1 <- notify  notifications/progress                                   96 stdio    {"progressToken":"t2","progress":1}
@@ -194,12 +192,12 @@ func TestShowTapeTakesWhatIsCut(t *testing.T) {
 		t.Errorf("got %q, want warnings", got)
 	}
 	var out bytes.Buffer
-	err := showTape(strings.NewReader(text[:len(text)-9]+"\n"), "t.jsonl", &out, TapeToolOptions{Max: 1 << 20})
+	err := tapeTool(showTape).run(strings.NewReader(text[:len(text)-9]+"\n"), "t.jsonl", &out, TapeToolOptions{Max: 1 << 20})
 	var fault *TapeError
 	if !errors.As(err, &fault) || !strings.Contains(out.String(), "exit status 0") {
 		t.Errorf("got %v and %q, want a TapeError after all lines that are good", err, out.String())
 	}
-	err = showTape(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 190})
+	err = tapeTool(showTape).run(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 190})
 	if !errors.As(err, &fault) || !strings.Contains(fault.Reason, "more than 190") {
 		t.Errorf("got %v, want a TapeError about a long line", err)
 	}
@@ -226,7 +224,7 @@ raw lines: 1
 stderr lines: 1
 
 to-server                                       count  errors isError    open      p50      p90      p99      max
-initialize                                          1       0       0       0   3.00ms   3.00ms   3.00ms   3.00ms
+initialize                                          1       0       0       0      3ms      3ms      3ms      3ms
 notifications/cancelled                             1
 notifications/initialized                           1
 tools/call                                          4       0       1       2     21ms     65ms     65ms     65ms

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,96 +28,84 @@ func trimTape(in io.ReadSeeker, name string, out io.Writer, o TapeToolOptions) e
 		}
 		return tape, tape.Each(f)
 	}
-	find := tapeTrim{session: o.Session, exchange: o.Exchange}
+	t := tapeTrim{session: o.Session, exchange: o.Exchange, eras: []string{}}
 	if o.Exchange != 0 {
-		if _, err := pass(find.resolve); err != nil && err != io.EOF {
-			return err
-		}
-		if !find.found {
+		switch _, err := pass(t.resolve); {
+		case err == nil:
 			return fmt.Errorf("%s: line seq %d is no message of an exchange", name, o.Exchange)
-		}
-		if o.Session != 0 && o.Session != find.session {
-			return fmt.Errorf("%s: exchange %d is of session %d", name, o.Exchange, find.session)
+		case err != io.EOF:
+			return err
+		case o.Session != 0 && o.Session != t.session:
+			return fmt.Errorf("%s: exchange %d is of session %d", name, o.Exchange, t.session)
 		}
 	}
-	var eras []string
-	first := find
-	tape, err := pass(func(e *Entry) error {
-		if m := tapeMessage(e); first.keep(e, m) && e.Kind == lineMsg {
-			first.found = true
-			if era := eraOf(m); era != "" && !slices.Contains(eras, era) {
-				eras = append(eras, era)
-			}
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
+	tape, err := pass(t.choose)
+	if err != nil {
 		return err
-	case !first.found:
+	}
+	if t.messages == 0 {
 		return fmt.Errorf("%s: no message of session %d", name, o.Session)
-	case eras == nil:
-		eras = tape.Eras
 	}
 	h := tape.Header
-	h.Eras, h.Continues = eras[:min(len(eras), 1)], ""
+	h.Eras, h.Continues = t.eras[:min(len(t.eras), 1)], ""
 	w, err := newTapeWriter(out, h)
 	if err != nil {
 		return err
 	}
 	if _, err := pass(func(e *Entry) error {
-		if find.keep(e, tapeMessage(e)) {
-			e.X, e.Re, e.Was = find.number(e.X), find.number(e.Re), find.number(e.Was)
-			e.Seq = find.number(e.Seq)
+		if n := t.number(e.Seq); n != 0 {
+			e.Seq, e.X, e.Re, e.Was = n, t.number(e.X), t.number(e.Re), t.number(e.Was)
 			w.Write(e)
 		}
 		return nil
 	}); err != nil {
 		return err
 	}
-	return w.End(eras)
+	return w.End(t.eras)
 }
 
-// A tapeTrim goes through a tape and says which lines to keep: all of a session if exchange is 0.
+// A tapeTrim goes through a tape and notes which lines to keep: all of a session if exchange is 0.
 type tapeTrim struct {
 	session  int64
 	exchange int64 // Seq of the client's call
-	found    bool
 
 	calls     []int64 // Seq of each call whose exchange is kept: a few
 	handshake [3]bool // the first of each was seen
-	kept      []int64 // Seq of each line that was kept
+	kept      []int64 // Seq of each line that is kept
+	messages  int     // among them
+	eras      []string
 }
 
 // resolve makes t.exchange, the Seq of any message, that of the call in whose exchange it travelled, and t.session its
 // session. It returns io.EOF once it has.
 func (t *tapeTrim) resolve(e *Entry) error {
-	if e.Seq != t.exchange {
+	if e.Seq != t.exchange || e.Kind != lineMsg {
 		return nil
 	}
 	switch {
-	case e.Kind != lineMsg:
-	case e.X != 0:
-		t.exchange, t.found = e.X, true
-	case e.Re != 0:
-		t.exchange, t.found = e.Re, true
-	default:
-		t.found = e.Dir == dirToServer && tapeMessage(e).Kind == Call
-		if e.Was != 0 {
-			t.exchange = e.Was
-		}
+	case e.X != 0 || e.Re != 0:
+		t.exchange = cmp.Or(e.X, e.Re)
+	case e.Dir != dirToServer || tapeMessage(e).Kind != Call:
+		return nil
+	case e.Was != 0:
+		t.exchange = e.Was
 	}
 	t.session = e.Session
 	return io.EOF
 }
 
-// keep reports whether to keep the line e, with the message m.
-func (t *tapeTrim) keep(e *Entry, m *Message) bool {
+// choose notes the line e if it is to be kept.
+func (t *tapeTrim) choose(e *Entry) error {
+	m := tapeMessage(e)
 	if !t.wanted(e, m) {
-		return false
+		return nil
 	}
 	t.kept = append(t.kept, e.Seq)
-	return true
+	t.messages += btoi(e.Kind == lineMsg)
+	if m.Kind == Call && e.Dir == dirToServer && !slices.Contains(t.eras, eraOf(m)) {
+		t.eras = append(t.eras, eraOf(m))
+	}
+	return nil
 }
 
 func (t *tapeTrim) wanted(e *Entry, m *Message) bool {
@@ -124,12 +113,10 @@ func (t *tapeTrim) wanted(e *Entry, m *Message) bool {
 		return true
 	}
 	if t.exchange == 0 {
-		return e.Session == t.session && e.Kind != lineEnd
+		return e.Session == t.session
 	}
 	ours := func(seq int64) bool { return seq != 0 && slices.Contains(t.calls, seq) }
 	switch {
-	case e.Kind == lineEnd:
-		return false
 	case e.Kind == lineDropped:
 		return t.number(e.Re) != 0
 	case e.Kind != lineMsg && e.Kind != lineRaw:

@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"hash"
 	"io"
 	"time"
@@ -25,15 +24,12 @@ type tapeWriter struct {
 }
 
 func newTapeWriter(w io.Writer, h TapeHeader) (*tapeWriter, error) {
-	if h.Redact == nil {
-		h.Redact = []string{}
-	}
-	line, err := json.Marshal(h)
+	line, err := h.line()
 	if err != nil {
 		return nil, err
 	}
 	t := &tapeWriter{out: bufio.NewWriterSize(w, lineBuffer), sum: sha256.New()}
-	t.write(append(line, '\n'))
+	t.write(line)
 	return t, nil
 }
 
@@ -48,9 +44,7 @@ func (w *tapeWriter) Write(e *Entry) {
 		return
 	}
 	w.seq, w.t = e.Seq, e.T
-	w.counts.lines++
-	w.counts.messages += int64(btoi(e.Kind == lineMsg))
-	w.counts.sessions += int64(btoi(e.Kind == lineOpen))
+	w.counts.add(e.Kind)
 	w.line = appendEntry(w.line[:0], e)
 	w.write(w.line)
 	if cap(w.line) > 4*lineBuffer {

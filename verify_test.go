@@ -99,8 +99,8 @@ func verifyText(m *Message, text string) string {
 func verifyTape(t *testing.T, dialer Dialer, answers map[string]string, clients ...[]string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tape.jsonl")
-	file, err := newTape(path, syncNever, 0)
-	if err != nil {
+	file := &tapeFile{path: path, sync: syncNever}
+	if err := file.create(); err != nil {
 		t.Fatal(err)
 	}
 	rec := newRecorder(file, upLog(t))
@@ -108,18 +108,15 @@ func verifyTape(t *testing.T, dialer Dialer, answers map[string]string, clients 
 	p := NewProxy(dialer, Bounds{Sessions: 10, Calls: 10}, upLog(t), rec.Intercept)
 	p.OnEnd, p.OnDrop = rec.Ended, rec.Dropped
 	for _, lines := range clients {
-		talk := (&verifier{proxy: p}).talk(&verifyPlan{}, "")
+		talk := (&verifier{proxy: p}).talk(&verifySession{})
 		if err := talk.dial(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		wait := func(id string) {
 			for {
-				m, err := talk.conn.next(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
+				m := <-talk.conn
 				if m.Kind == Call {
-					talk.send(t.Context(), `{"jsonrpc":"2.0","id":`+m.ID+`,"result":`+answers[m.Method]+`}`)
+					talk.send(t.Context(), `"id":`+m.ID+`,"result":`+answers[m.Method])
 				}
 				if m.Kind == Response && m.ID == id {
 					return

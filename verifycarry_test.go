@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -188,8 +189,10 @@ func TestVerifyAnswersOutsideOfCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tape := verifyTape(t, server(1).dialer(), map[string]string{"roots/list": `{"roots":[]}`, "ping": `{}`}, lines)
 		for times, want := range []string{0: `["p"]`, 1: `["r0"[] "p"]`, 2: `["r0"[] "r1"-32601 "p"]`} {
+			synctest.Wait() // for servers that end
 			got = nil
 			r := verifyRun(t, tape, server(times).dialer(), VerifyOptions{AllowDestructive: true})
+			synctest.Wait()
 			if times < 2 {
 				verifyWant(t, r)
 			}
@@ -198,6 +201,52 @@ func TestVerifyAnswersOutsideOfCalls(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A client that went on when a list had changed does so again, and no later. What a server logs meanwhile is no drift.
+func TestVerifyWaitsForChange(t *testing.T) {
+	const change = `{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`
+	msg := func(dir, text string, re int64) Entry {
+		return Entry{Kind: lineMsg, Session: 1, Dir: dir, Re: re, Msg: text}
+	}
+	hello := verifyHello()
+	tape := testTape(
+		msg(dirToServer, hello[0], 0),
+		msg(dirToClient, demoInitializedAnswer(), 1),
+		msg(dirToServer, hello[1], 0),
+		msg(dirToClient, change, 0),
+		msg(dirToServer, verifyLegacy(2, "prompts/list", ``), 0),
+		msg(dirToClient, `{"jsonrpc":"2.0","id":2,"result":{"prompts":[],"changed":true}}`, 5),
+	)
+	for _, c := range []struct {
+		changes bool
+		took    time.Duration
+		want    []string
+	}{
+		{true, time.Second, nil},
+		{false, ownTimePatience, []string{"prompts/list CHANGED"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := &verifyServer{t: t, answer: func(m *Message, say func(string)) bool {
+				switch m.Method {
+				case methodInitialized:
+					if <-time.After(time.Second); c.changes {
+						say(change)
+					}
+				case "prompts/list":
+					say(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}`)
+					say(verifyResult(m, fmt.Sprintf(`{"prompts":[],"changed":%v}`, c.changes)))
+					return true
+				}
+				return false
+			}}
+			began := time.Now()
+			verifyWant(t, verifyRun(t, tape, server.dialer(), VerifyOptions{}), c.want...)
+			if took := time.Since(began); took != c.took {
+				t.Errorf("took %v, want %v", took, c.took)
+			}
+		})
+	}
 }
 
 // What the server asks outside of any call in one session, it may ask in another, whose client left earlier when it was
@@ -365,7 +414,7 @@ func TestVerifySameKinds(t *testing.T) {
 func TestVerifySchemaGrades(t *testing.T) {
 	const base = `{"name":"t","description":"d","inputSchema":{"type":"object","properties":{
 		"a":{"type":"string","enum":["x","y"]},"n":{"type":["integer","null"],"minimum":1,"maxLength":5},"l":{"items":{"type":"string"}},
-		"required":{"type":"string","description":"d"},"u":{"anyOf":[{"type":"string"},{"type":"number"}]}},"required":["a"]},
+		"required":{"type":"string","description":"d"},"u":{"anyOf":[{"type":"string"},{"type":"number"}],"not":{"enum":["z"]}}},"required":["a"]},
 		"outputSchema":{"type":"object","properties":{"r":{"type":"string","enum":["p"]}},"required":["r"]}}`
 	for _, c := range []struct{ old, new, want string }{
 		{`"description":"d","inputSchema"`, `"description":"e","inputSchema"`, gradeText},
@@ -383,7 +432,8 @@ func TestVerifySchemaGrades(t *testing.T) {
 		{`"required":["a"]`, `"required":["a"],"additionalProperties":true`, gradeCompatible},
 		{`"type":"string","enum":["x","y"]`, `"type":"number","enum":["x","y"]`, gradeBreaking},
 		{`["integer","null"]`, `["integer","null","string"]`, gradeCompatible},
-		{`["integer","null"]`, `["number","null"]`, gradeBreaking}, // as a set: integer is gone
+		{`["integer","null"]`, `["number","null"]`, gradeCompatible},
+		{`"u":{"anyOf":[{"type":"string"},{"type":"number"}`, `"u":{"anyOf":[{"type":"string"},{"type":"integer"}`, gradeBreaking},
 		{`["integer","null"]`, `"integer"`, gradeBreaking},
 		{`"type":["integer","null"],`, ``, gradeCompatible},
 		{`"minimum":1`, `"minimum":0`, gradeCompatible},
@@ -399,6 +449,8 @@ func TestVerifySchemaGrades(t *testing.T) {
 		{`"l":{"items":{"type":"string"}},`, ``, gradeBreaking},
 		{`{"type":"number"}]`, `{"type":"number"},{"type":"null"}]`, gradeCompatible},
 		{`,{"type":"number"}]`, `]`, gradeBreaking},
+		{`["z"]`, `["y","z"]`, gradeBreaking},
+		{`["z"]`, `[]`, gradeCompatible},
 		{`"required":["r"]`, `"required":[]`, gradeBreaking},
 		{`"required":["r"]`, `"required":["r","s"]`, gradeCompatible},
 		{`["p"]`, `["p","q"]`, gradeBreaking},
@@ -447,8 +499,14 @@ func FuzzVerifyAnswers(f *testing.F) {
 				}
 			}
 			carried.apply(a)
-			if params := withMeta(a, `"a":1`); strings.HasPrefix(a, "{") && member(member(params, "_meta"), "a") == "" {
-				t.Fatalf("%s became %s", a, params)
+			hello := `{"` + protocolMeta + `clientInfo":{}}`
+			a := strings.Trim(a, whiteSpace)
+			meta := decodeJSON(cmp.Or(member(inEra(a, hello, eraStateless), "_meta"), "{}"))
+			if object, ok := meta.(map[string]any); strings.HasPrefix(a, "{") && ok && object[protocolMeta+"clientInfo"] == nil {
+				t.Fatalf("%s became %s", a, inEra(a, hello, eraStateless))
+			}
+			if _, err := Parse(`{"jsonrpc":"2.0","id":1,"method":"m","params":` + inEra(a, hello, eraSession) + `}`); strings.HasPrefix(a, "{") && err != nil {
+				t.Fatalf("%s became %s", a, inEra(a, hello, eraSession))
 			}
 		}
 	})

@@ -4,8 +4,8 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -26,7 +26,7 @@ func (v *verifier) redacted(m *Message) *Message {
 
 // contrast compares a live answer to the call m with the recorded one.
 func (t *verifyTalk) contrast(m *Message, check *VerifyCheck, was, live *Message) {
-	f := answerForm{method: m.Method, bridged: t.era != t.live}
+	f := answerForm{method: m.Method, bridged: t.bridged()}
 	a, b := f.of(was), f.of(t.v.redacted(live))
 	t.carried.learn(a, f.of(live), b, "")
 	t.compare(check, nil, a, b)
@@ -41,55 +41,45 @@ func (t *verifyTalk) compare(check *VerifyCheck, at Pointer, a, b any) {
 }
 
 // sequence compares what the server said during a call, by method.
-func (t *verifyTalk) sequence(run *running) error {
-	x, check := run.exchange, run.check
-	all := x.call.method == methodListen
-	// Which call a log message belongs to is known over HTTP; on stdio it is guessed.
-	logs := !x.together && !t.plan.strayLogs && x.call.http == (run.response != nil && run.response.Reply != nil)
-	counts := func(method string, request, known bool) bool {
+func (t *verifyTalk) sequence(run *running) {
+	x := run.exchange
+	counts := func(method string) bool {
 		switch {
-		case all:
+		case x.listens || method == methodProgress:
 			return true
-		case method == methodPing || method == "roots/list": // in the server's own time
-			return false
-		case request:
-			return !x.together || !known // then it may have belonged to the other call
-		case method == methodLog:
-			return logs
+		case method == methodLog: // up to 2025-11-25 no call asks for them, and nothing says to which one belongs
+			return t.live == eraStateless && !t.bridged() && !x.together
 		}
-		return method == methodProgress
+		return !strings.HasPrefix(method, "notifications/") && !x.together // else it may have belonged to the other call
 	}
 	var was, is []any
-	for _, l := range x.said {
-		m, err := t.v.message(l)
-		if err != nil {
-			return err
-		}
-		if counts(m.Method, l.kind == Call, true) {
-			was = append(was, m.Method)
+	for _, method := range x.said {
+		if counts(method) {
+			was = append(was, method)
 		}
 	}
-	for _, h := range run.heard {
-		if counts(h.method, !strings.HasPrefix(h.method, "notifications/"), h.known) {
-			is = append(is, h.method)
+	for _, q := range t.plan.questions {
+		if q.exchange == x && q.key != "" && t.bridged() { // it came in an answer, and comes as a request
+			was = append(was, q.method)
 		}
 	}
-	before := len(check.diffs)
-	t.compare(check, Pointer{"notifications"}, was, is)
-	rest, n := was, 0 // further ones among those that were recorded
-	for _, method := range is {
-		if len(rest) > 0 && rest[0] == method {
-			rest, n = rest[1:], n+1
+	missing := was
+	var extra []string
+	for _, method := range run.heard {
+		if !counts(method) {
+			continue
+		}
+		if is = append(is, method); len(missing) > 0 && missing[0] == method {
+			missing = missing[1:]
 		} else {
-			check.extra = append(check.extra, method.(string))
+			extra = append(extra, method)
 		}
 	}
-	if len(check.diffs) == before || n < len(was) {
-		check.extra = nil
-	} else {
-		check.diffs = check.diffs[:before]
+	before := len(run.check.diffs)
+	t.compare(run.check, Pointer{"notifications"}, was, is)
+	if len(run.check.diffs) > before && len(missing) == 0 {
+		run.check.diffs, run.check.Extra = run.check.diffs[:before], extra
 	}
-	return nil
 }
 
 // An answerForm brings answers into a form in which those that say the same are equal.
@@ -106,7 +96,19 @@ func (f answerForm) of(m *Message) map[string]any {
 		}
 		return map[string]any{"error": e}
 	}
-	v := unfoldText(decodeJSON(m.Result))
+	text := m.Result
+	if f.bridged {
+		method := f.method
+		if isHandshake(method) {
+			method = methodDiscover // whichever of the two was answered
+		}
+		text = resultFor(method, text, "", false)
+		if isHandshake(method) && strings.HasPrefix(text, "{") {
+			info := cmp.Or(member(member(m.Result, "_meta"), metaServerInfo), "{}")
+			text = withMember(withoutMember(withoutMember(text, "protocolVersion"), "supportedVersions"), "serverInfo", info)
+		}
+	}
+	v := unfoldText(decodeJSON(text))
 	if result, ok := v.(map[string]any); ok {
 		f.protocol(result)
 		f.lists(result)
@@ -114,29 +116,21 @@ func (f answerForm) of(m *Message) map[string]any {
 	return map[string]any{"result": v}
 }
 
-// protocol takes out of a result what says nothing of how the server behaves: versions, and what only one era has.
+// protocol takes out of a result what says nothing of how the server behaves: its version, and whose answer it is.
 func (f answerForm) protocol(result map[string]any) {
 	if result["isError"] == false {
 		delete(result, "isError")
 	}
-	meta, _ := result["_meta"].(map[string]any)
-	info, _ := meta[metaServerInfo].(map[string]any)
-	if info == nil {
-		info, _ = result["serverInfo"].(map[string]any)
+	if info, ok := result["serverInfo"].(map[string]any); ok && isHandshake(f.method) {
+		delete(info, "version")
 	}
-	delete(info, "version")
-	delete(meta, subscriptionID)
-	if f.bridged {
-		delete(meta, metaServerInfo)
-		for _, key := range [...]string{"resultType", "ttlMs", "cacheScope", "protocolVersion", "supportedVersions"} {
-			delete(result, key)
+	if meta, ok := result["_meta"].(map[string]any); ok {
+		if info, ok := meta[metaServerInfo].(map[string]any); ok {
+			delete(info, "version")
 		}
-		if isHandshake(f.method) {
-			result["serverInfo"] = info
+		if delete(meta, subscriptionID); len(meta) == 0 {
+			delete(result, "_meta")
 		}
-	}
-	if meta != nil && len(meta) == 0 {
-		delete(result, "_meta")
 	}
 }
 
@@ -167,19 +161,28 @@ func (f answerForm) lists(result map[string]any) {
 	}
 }
 
-// schemaSets makes objects of the lists in a JSON schema that are sets.
+// schemaSets makes objects of what is a set in a JSON schema. One type is a set too, and a number may be an integer.
 func schemaSets(v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, inner := range v {
-			list, isList := inner.([]any)
-			if !isList || key != "required" && key != "enum" && key != "type" {
+			list, isSet := inner.([]any)
+			if name, ok := inner.(string); ok && key == "type" {
+				list, isSet = []any{name}, true
+			}
+			if !isSet || key != "required" && key != "enum" && key != "type" {
 				schemaSets(inner)
 				continue
 			}
 			set := map[string]any{}
 			for _, element := range list {
-				set[schemaWord(element)] = true
+				name, ok := element.(string)
+				if !ok {
+					name = encodeJSON(element)
+				}
+				if set[name] = true; key == "type" && name == "number" {
+					set["integer"] = true
+				}
 			}
 			v[key] = set
 		}
@@ -188,52 +191,4 @@ func schemaSets(v any) {
 			schemaSets(inner)
 		}
 	}
-}
-
-// schemaWord is an element of a set in a schema as a key.
-func schemaWord(v any) string {
-	if s, ok := v.(string); ok {
-		return s
-	}
-	return encodeJSON(v)
-}
-
-// isOpaque reports whether the value of a member of this name is for the server alone to understand.
-func isOpaque(key string) bool {
-	return slices.Contains([]string{"nextCursor", "requestState", "taskId", "elicitationId"}, key)
-}
-
-// eachOpaque calls f with the opaque values in v.
-func eachOpaque(v any, f func(string)) {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, inner := range v {
-			if s, ok := inner.(string); ok && isOpaque(key) {
-				f(s)
-			} else {
-				eachOpaque(inner, f)
-			}
-		}
-	case []any:
-		for _, inner := range v {
-			eachOpaque(inner, f)
-		}
-	}
-}
-
-// hasString reports whether f is true of a string in v.
-func hasString(v any, f func(string) bool) bool {
-	switch v := v.(type) {
-	case string:
-		return f(v)
-	case map[string]any:
-		for _, inner := range v {
-			if hasString(inner, f) {
-				return true
-			}
-		}
-	case []any:
-		return slices.ContainsFunc(v, func(inner any) bool { return hasString(inner, f) })
-	}
-	return false
 }

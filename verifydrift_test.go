@@ -59,8 +59,8 @@ func TestVerifyDrift(t *testing.T) {
 			return encodeJSON(tools) + "\n"
 		}}, nil, nil},
 		{"schema", verifyServer{change: replaced(`"required":["from"]`, `"required":["from","everyMs"]`)}, []string{"tools/list CHANGED"},
-			[]string{"(seq 5, session 1, breaking)", "/result/tools/countdown/inputSchema/required/everyMs (breaking)\n      was absent\n      is  true\n"}},
-		{"description", verifyServer{change: replaced("Counts down and", "Counts and")}, []string{"tools/list CHANGED"}, []string{"session 1, text only)"}},
+			[]string{"(seq 5, session 1) (breaking)", "/result/tools/countdown/inputSchema/required/everyMs (breaking)\n      was absent\n      is  true\n"}},
+		{"description", verifyServer{change: replaced("Counts down and", "Counts and")}, []string{"tools/list CHANGED"}, []string{"session 1) (text only)"}},
 		{"error for a result", verifyServer{change: replaced(`"result":{"content":[{"text":"hello","type":"text"}]}`, `"error":{"code":-32603,"message":"no"}`)},
 			[]string{"echo ERROR-SHAPE"}, nil},
 		{"error of the tool", verifyServer{change: replaced(`{"text":"hello","type":"text"}]`, `{"text":"hello","type":"text"}],"isError":true`)},
@@ -255,7 +255,7 @@ func TestVerifyReport(t *testing.T) {
 	if err := xml.Unmarshal(r.JUnit(), &suites); err != nil {
 		t.Fatalf("%v in %s", err, r.JUnit())
 	}
-	if suites.Tests != 7 || suites.Failures != 1 || suites.Errors != 1 || suites.Skipped != 0 || len(suites.Suites) != 1 || len(suites.Suites[0].Cases) != 7 {
+	if s := suites.Suite; s.Tests != 7 || s.Failures != 1 || s.Errors != 1 || s.Skipped != 0 || len(s.Cases) != 7 {
 		t.Errorf("got %s", r.JUnit())
 	}
 	var again struct {
@@ -299,7 +299,7 @@ func TestVerifySkips(t *testing.T) {
 			t.Errorf("got %d, want %q, %d:\n%s", r.Code(), c.want, c.code, r.Text())
 		}
 		var suites junitSuites
-		if err := xml.Unmarshal(r.JUnit(), &suites); err != nil || suites.Failures != c.code {
+		if err := xml.Unmarshal(r.JUnit(), &suites); err != nil || suites.Suite.Failures != c.code {
 			t.Errorf("got %v, %s", err, r.JUnit())
 		}
 	}
@@ -329,6 +329,22 @@ func TestVerifyCutTape(t *testing.T) {
 			t.Errorf("got\n%s\nwant %q in it", r.Text(), want)
 		}
 	}
+}
+
+// A cancellation that came too late cancels nothing, and the answer is compared.
+func TestVerifyLateCancellation(t *testing.T) {
+	msg := func(dir, text string, x, re int64) Entry {
+		return Entry{Kind: lineMsg, Session: 1, Dir: dir, X: x, Re: re, Msg: text}
+	}
+	hello := verifyHello()
+	tape := testTape(
+		msg(dirToServer, hello[0], 0, 0),
+		msg(dirToClient, demoInitializedAnswer(), 0, 1),
+		msg(dirToServer, verifyLegacy(2, "prompts/list", ``), 0, 0),
+		msg(dirToClient, `{"jsonrpc":"2.0","id":2,"result":{"prompts":[]}}`, 0, 3),
+		msg(dirToServer, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`, 3, 0),
+	)
+	verifyWant(t, verifyRun(t, tape, (&verifyServer{t: t}).dialer(), VerifyOptions{}), "prompts/list CHANGED")
 }
 
 // demoInitializedAnswer is what the demo server answers to verifyHello.

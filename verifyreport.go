@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"encoding/xml"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // An Outcome is what became of a recorded call.
@@ -45,8 +43,6 @@ type VerifyReport struct {
 	Carried  int             `json:"carried"`  // values in answers that the server made up and later calls used
 	Checks   []*VerifyCheck  `json:"checks"`
 	Warnings []string        `json:"warnings,omitempty"` // of the tape
-
-	words map[string]string // so that a report keeps no lines of the tape
 }
 
 // A VerifyCheck is what became of one call.
@@ -54,17 +50,15 @@ type VerifyCheck struct {
 	Seq         int64              `json:"seq"` // of the call on the tape; 0 for what belongs to none
 	Session     int64              `json:"session"`
 	Method      string             `json:"method"`
-	Name        string             `json:"name,omitempty"` // of the tool or prompt, or the uri
-	Outcome     Outcome            `json:"outcome"`
+	Name        string             `json:"name,omitempty"`  // of the tool or prompt, or the uri
+	Outcome     Outcome            `json:"outcome"`         // until the session is over "" for what was compared
 	Grade       string             `json:"grade,omitempty"` // of what tools/list answers: the worst of the differences
 	Reason      string             `json:"reason,omitempty"`
 	Took        time.Duration      `json:"ns"`
 	Extra       []string           `json:"extra,omitempty"` // what the server said in addition
 	Differences []VerifyDifference `json:"differences,omitempty"`
 
-	failed Outcome      // why nothing was compared, "" if it was
-	diffs  []Difference // until the session is over, as is extra
-	extra  []string
+	diffs []Difference // until the session is over
 }
 
 // A VerifyDifference is one place where the answers differ. Was is recorded, Is live; nil is absent.
@@ -75,52 +69,48 @@ type VerifyDifference struct {
 	Grade string          `json:"grade,omitempty"`
 }
 
-// word returns s, in memory of its own that is shared by all that are equal.
-func (r *VerifyReport) word(s string) string {
-	w, ok := r.words[s]
-	if !ok {
-		if r.words == nil {
-			r.words = map[string]string{}
-		}
-		w = strings.Clone(s[:min(len(s), maxValueKept)])
-		r.words[w] = w
-	}
-	return w
-}
+// fail notes that nothing was compared, and why.
+func (c *VerifyCheck) fail(o Outcome, reason string) { c.Outcome, c.Reason = o, reason }
 
 // finish decides on a call, when the session is over and it is known which values were carried over, and puts it into
 // the report.
 func (t *verifyTalk) finish(c *VerifyCheck) {
 	r := t.v.report
-	c.Outcome = cmp.Or(c.failed, outcomeMatch)
-	for _, d := range c.diffs {
-		if c.failed != "" || t.carried.equal(d.At, d.A, d.B) {
-			continue
+	if c.Outcome == "" {
+		c.Outcome = outcomeMatch
+		if len(c.Extra) > 0 {
+			c.Outcome = outcomeExtra
 		}
-		at, grade := d.At.String(), gradeTool(d)
-		if c.Method != "tools/list" {
-			grade = ""
-		}
-		c.Grade = worse(c.Grade, grade)
-		c.Differences = append(c.Differences, VerifyDifference{at, keptJSON(d.A), keptJSON(d.B), grade})
-		switch {
-		case at == "/result" || at == "/error" || at == "/error/code" || at == "/result/isError":
-			c.Outcome = outcomeShape
-		case c.Outcome == outcomeMatch:
-			c.Outcome = outcomeChanged
+		for _, d := range c.diffs {
+			if !t.carried.equal(d.At, d.A, d.B) {
+				c.differ(d)
+			}
 		}
 	}
-	if c.failed == "" {
-		c.Extra = c.extra
-	}
-	if len(c.Extra) > 0 && c.Outcome == outcomeMatch {
-		c.Outcome = outcomeExtra
-	}
-	c.diffs, c.extra = nil, nil
+	c.diffs = nil
 	r.Checks = append(r.Checks, c)
 	r.Counts[c.Outcome]++
 	if c.Outcome != outcomeSkipped && c.Seq != 0 {
 		r.Compared++
+	}
+}
+
+// differ adds a difference to what is reported of a call.
+func (c *VerifyCheck) differ(d Difference) {
+	grade := ""
+	if c.Method == "tools/list" {
+		grade = gradeTool(d)
+	}
+	c.Grade = worse(c.Grade, grade)
+	at := d.At.String()
+	c.Differences = append(c.Differences, VerifyDifference{at, keptJSON(d.A), keptJSON(d.B), grade})
+	switch at {
+	case "/result", "/error", "/error/code", "/result/isError":
+		c.Outcome = outcomeShape
+	default:
+		if c.Outcome != outcomeShape {
+			c.Outcome = outcomeChanged
+		}
 	}
 }
 
@@ -131,14 +121,11 @@ func (r *VerifyReport) Code() int {
 
 // keptJSON is a value in a report; nil if it is absent. A large one is cut, and then a string.
 func keptJSON(v any) json.RawMessage {
-	if v == (absent{}) {
-		return nil
-	}
-	text := encodeJSON(v)
+	text := rawJSON(v)
 	if len(text) > maxValueKept {
-		text = quote(strings.ToValidUTF8(text[:maxValueKept], "") + "…")
+		text = json.RawMessage(quote(strings.ToValidUTF8(string(text[:maxValueKept]), "") + "…"))
 	}
-	return json.RawMessage(text)
+	return text
 }
 
 // JSON is the report as a JSON text.
@@ -155,18 +142,14 @@ func (r *VerifyReport) JSON() []byte {
 }
 
 // what names a call.
-func (c *VerifyCheck) what() string { return strings.TrimSpace(c.Method + " " + c.Name) }
+func (c *VerifyCheck) what() string { return joined(c.Method, c.Name) }
 
-// where says where on the tape a call is.
+// where is the session of a call.
 func (c *VerifyCheck) where() string {
-	place := fmt.Sprintf("session %d", c.Session)
 	if c.Session == 0 {
-		place = "no session"
+		return "no session"
 	}
-	if c.Seq == 0 {
-		return place
-	}
-	return fmt.Sprintf("seq %d, %s", c.Seq, place)
+	return fmt.Sprintf("session %d", c.Session)
 }
 
 // details are the lines that say what is wrong with a call.
@@ -180,12 +163,8 @@ func (c *VerifyCheck) details() string {
 			fmt.Fprintf(&b, "    and %d more\n", len(c.Differences)-i)
 			break
 		}
-		grade := ""
-		if d.Grade != "" {
-			grade = " (" + d.Grade + ")"
-		}
-		was, is := shownPair(d.Was, d.Is)
-		fmt.Fprintf(&b, "    %s%s\n      was %s\n      is  %s\n", d.At, grade, was, is)
+		was, is := shownPair(cmp.Or(string(d.Was), "absent"), cmp.Or(string(d.Is), "absent"))
+		fmt.Fprintf(&b, "    %s%s\n      was %s\n      is  %s\n", d.At, inBrackets(d.Grade), was, is)
 	}
 	if len(c.Extra) > 0 {
 		fmt.Fprintf(&b, "    not on the tape: %s\n", strings.Join(c.Extra, ", "))
@@ -193,35 +172,29 @@ func (c *VerifyCheck) details() string {
 	return b.String()
 }
 
-// shownPair is two values for people: shortened to where they differ.
-func shownPair(was, is json.RawMessage) (string, string) {
-	a, b := string(was), string(is)
-	if a == "" || b == "" {
-		return shownFrom(cmp.Or(a, "absent"), 0), shownFrom(cmp.Or(b, "absent"), 0)
+func inBrackets(grade string) string {
+	if grade == "" {
+		return ""
 	}
-	same := 0
-	for same < min(len(a), len(b)) && a[same] == b[same] {
-		same++
-	}
-	from := 0
-	if same > maxValueShown/2 && max(len(a), len(b)) > maxValueShown {
-		for from = same - maxValueShown/4; !utf8.RuneStart(a[from]); from-- {
-		}
-	}
-	return shownFrom(a, from), shownFrom(b, from)
+	return " (" + grade + ")"
 }
 
-// shownFrom is a part of a text that begins at from.
-func shownFrom(text string, from int) string {
-	r := []rune(text[from:])
-	text = string(r[:min(len(r), maxValueShown)])
-	if len(r) > maxValueShown {
-		text += "…"
+// shownPair is two values for people. Of long ones it is the part where they begin to differ.
+func shownPair(was, is string) (string, string) {
+	from := 0
+	if max(len(was), len(is)) > maxValueShown {
+		for from < min(len(was), len(is)) && was[from] == is[from] {
+			from++
+		}
+		from = max(0, from-maxValueShown/4)
 	}
-	if from > 0 {
-		text = "…" + text
+	part := func(text string) string {
+		if from > 0 {
+			text = "…" + strings.ToValidUTF8(text[from:], "")
+		}
+		return printable(text, maxValueShown)
 	}
-	return text
+	return part(was), part(is)
 }
 
 // Text is the report for people: what differs, what was skipped, and a last line with the counts.
@@ -234,11 +207,7 @@ func (r *VerifyReport) Text() string {
 		case outcomeSkipped:
 			skipped[c.what()+": "+c.Reason]++
 		default:
-			grade := ""
-			if c.Grade != "" {
-				grade = ", " + c.Grade
-			}
-			fmt.Fprintf(&b, "%-11s %s (%s%s)\n%s", c.Outcome, c.what(), c.where(), grade, c.details())
+			fmt.Fprintf(&b, "%-11s %s (seq %d, %s)%s\n%s", c.Outcome, c.what(), c.Seq, c.where(), inBrackets(c.Grade), c.details())
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(skipped)) {
@@ -279,13 +248,8 @@ func (r *VerifyReport) Summary() string {
 // The parts of a JUnit report, as CI systems read them.
 type (
 	junitSuites struct {
-		XMLName  xml.Name     `xml:"testsuites"`
-		Name     string       `xml:"name,attr"`
-		Tests    int          `xml:"tests,attr"`
-		Failures int          `xml:"failures,attr"`
-		Errors   int          `xml:"errors,attr"`
-		Skipped  int          `xml:"skipped,attr"`
-		Suites   []junitSuite `xml:"testsuite"`
+		XMLName xml.Name   `xml:"testsuites"`
+		Suite   junitSuite `xml:"testsuite"`
 	}
 	junitSuite struct {
 		Name     string      `xml:"name,attr"`
@@ -305,69 +269,39 @@ type (
 	}
 	junitFault struct {
 		Message string `xml:"message,attr"`
-		Type    string `xml:"type,attr,omitempty"`
 		Text    string `xml:",chardata"`
 	}
 )
 
-// add adds a case to the suite and to its counts.
-func (s *junitSuite) add(c junitCase) {
-	s.Cases = append(s.Cases, c)
-	s.Tests++
-	s.Failures += btoi(c.Failure != nil)
-	s.Errors += btoi(c.Error != nil)
-	s.Skipped += btoi(c.Skipped != nil)
-}
-
-// JUnit is the report as JUnit XML: a suite for each session, a case for each call, and a failure of its own if nothing
+// JUnit is the report as JUnit XML: a case for each call, whose class is its session, and a failure of its own if nothing
 // was compared.
 func (r *VerifyReport) JUnit() []byte {
-	all := junitSuites{Name: "mcpproxy verify " + r.Tape}
-	bySession := map[int64]int{}
-	suite := func(session int64, name string) *junitSuite {
-		i, ok := bySession[session]
-		if !ok {
-			i = len(all.Suites)
-			bySession[session] = i
-			all.Suites = append(all.Suites, junitSuite{Name: name})
-		}
-		return &all.Suites[i]
-	}
+	suite := junitSuite{Name: "mcpproxy verify " + r.Tape}
 	for _, c := range r.Checks {
-		name := fmt.Sprintf("session %d", c.Session)
-		if c.Session == 0 {
-			name = "no session"
-		}
-		one := junitCase{Name: fmt.Sprintf("%s #%d", c.what(), c.Seq), Class: c.Method, Seconds: fmt.Sprintf("%.3f", c.Took.Seconds())}
-		fault := &junitFault{Message: cmp.Or(c.Reason, string(c.Outcome)), Type: string(c.Outcome), Text: c.details()}
+		one := junitCase{Name: fmt.Sprintf("%s #%d", c.what(), c.Seq), Class: c.where(), Seconds: fmt.Sprintf("%.3f", c.Took.Seconds())}
+		fault := &junitFault{cmp.Or(c.Reason, string(c.Outcome)), c.details()}
 		switch c.Outcome {
 		case outcomeMatch:
 		case outcomeSkipped:
-			one.Skipped = &junitFault{Message: c.Reason}
+			one.Skipped = fault
+			suite.Skipped++
 		case outcomeMissing, outcomeTimeout:
 			one.Error = fault
+			suite.Errors++
 		default:
 			one.Failure = fault
+			suite.Failures++
 		}
-		suite(c.Session, name).add(one)
+		suite.Cases = append(suite.Cases, one)
 	}
 	if r.Compared == 0 {
-		suite(-1, "verify").add(junitCase{Name: "anything compared", Class: "verify", Seconds: "0.000",
-			Failure: &junitFault{Message: r.Summary(), Type: "NOTHING"}})
+		suite.Cases = append(suite.Cases, junitCase{Name: "anything compared", Class: "verify", Seconds: "0", Failure: &junitFault{Message: r.Summary()}})
+		suite.Failures++
 	}
-	for _, s := range all.Suites {
-		all.Tests += s.Tests
-		all.Failures += s.Failures
-		all.Errors += s.Errors
-		all.Skipped += s.Skipped
-	}
-	var b bytes.Buffer
-	b.WriteString(xml.Header)
-	e := xml.NewEncoder(&b)
-	e.Indent("", "  ")
-	if err := e.Encode(all); err != nil {
+	suite.Tests = len(suite.Cases)
+	text, err := xml.MarshalIndent(junitSuites{Suite: suite}, "", "  ")
+	if err != nil {
 		panic(err) // all of it can be encoded
 	}
-	b.WriteByte('\n')
-	return b.Bytes()
+	return append([]byte(xml.Header), append(text, '\n')...)
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"math"
 	"path"
 	"regexp"
@@ -23,31 +24,24 @@ const (
 // be sent with the live one. That a recorded value is used so shows that it may differ; until then it is a difference.
 type carriedValues struct {
 	same *sameKinds
-	live map[string]*carriedValue // by what was recorded
-
-	replace *strings.Replacer // of used values within a text; nil when it must be made anew
+	live map[string]carriedValue // by what was recorded
+	used map[string]string       // what is shown of those that were sent, likewise
 }
 
 type carriedValue struct {
-	value string // live
+	value string
 	shown string // the same, redacted
-	used  bool
+	lost  bool   // there is none, as the answer with it did not come
 }
 
 func newCarriedValues(same *sameKinds) *carriedValues {
-	return &carriedValues{same: same, live: map[string]*carriedValue{}}
+	return &carriedValues{same: same, live: map[string]carriedValue{}, used: map[string]string{}}
 }
 
-// count is how many values were used.
-func (c *carriedValues) count() (n int) {
-	for _, v := range c.live {
-		n += btoi(v.used)
-	}
-	return n
-}
+var word = regexp.MustCompile(`[^\s"'<>()\[\]{},;=]*[^\s"'<>()\[\]{},;=.:!?]`)
 
-// word is a part of a text that may be a value of its own.
-var word = regexp.MustCompile(`[^\s"'<>()\[\]{},;=]+`)
+// wordsOf are the parts of a text that may be values of their own.
+func wordsOf(text string) []string { return word.FindAllString(text, -1) }
 
 // learn notes the strings that differ between the recorded value was and the live value is, which shown is redacted.
 func (c *carriedValues) learn(was, is, shown any, key string) {
@@ -72,55 +66,90 @@ func (c *carriedValues) learn(was, is, shown any, key string) {
 		if !ok || !isShown || was == is {
 			return
 		}
-		c.add(was, is, shown, isOpaque(key))
-		a, b, s := word.FindAllString(was, -1), word.FindAllString(is, -1), word.FindAllString(shown, -1)
+		if len(was) >= minCarried || isOpaque(key) {
+			c.add(was, carriedValue{value: is, shown: shown})
+		}
+		a, b, s := wordsOf(was), wordsOf(is), wordsOf(shown)
 		for i := range a {
-			if len(a) == len(b) && len(a) == len(s) && a[i] != b[i] && len(a) > 1 {
-				c.add(strings.TrimRight(a[i], ".:!?"), strings.TrimRight(b[i], ".:!?"), strings.TrimRight(s[i], ".:!?"), false)
+			if len(a) == len(b) && len(a) == len(s) && a[i] != b[i] && len(a[i]) >= minCarried {
+				c.add(a[i], carriedValue{value: b[i], shown: s[i]})
 			}
 		}
 	}
 }
 
-// add notes one value. One that is opaque need not be used to count.
-func (c *carriedValues) add(was, is, shown string, opaque bool) {
-	if len(was) < minCarried && !opaque || len(c.live) >= maxCarried && c.live[was] == nil {
+// add notes one value.
+func (c *carriedValues) add(was string, live carriedValue) {
+	if _, known := c.live[was]; !known && len(c.live) >= maxCarried {
 		return
 	}
-	old := c.live[was]
-	c.live[was] = &carriedValue{is, shown, opaque || old != nil && old.used}
-	c.replace = nil
+	c.live[was] = live
+	if _, used := c.used[was]; used {
+		c.used[was] = live.shown
+	}
+}
+
+// lose notes that the opaque values of a recorded result did not come.
+func (c *carriedValues) lose(result string) {
+	mapStrings(decodeJSON(result), "", func(key, was string) string {
+		if _, known := c.live[was]; !known && isOpaque(key) {
+			c.add(was, carriedValue{lost: true})
+		}
+		return was
+	})
+}
+
+// lacks says why params cannot be sent, "" if they can.
+func (c *carriedValues) lacks(params string) (reason string) {
+	mapStrings(decodeJSON(params), "", func(_, was string) string {
+		if live, known := c.live[was]; live.lost {
+			reason = "needs a value from an answer that did not come"
+		} else if !known && placeholder.MatchString(was) {
+			reason = "needs a secret that is not on the tape"
+		}
+		return was
+	})
+	return reason
 }
 
 // apply returns params with the live values in place of the recorded ones, where a whole string is one.
 func (c *carriedValues) apply(params string) string {
-	if len(c.live) == 0 || params == "" {
-		return params
-	}
 	changed := false
-	var walk func(v any) any
-	walk = func(v any) any {
-		switch v := v.(type) {
-		case string:
-			if live := c.live[v]; live != nil {
-				live.used, changed, c.replace = true, true, nil
-				return live.value
-			}
-		case map[string]any:
-			for key, inner := range v {
-				v[key] = walk(inner)
-			}
-		case []any:
-			for i := range v {
-				v[i] = walk(v[i])
-			}
+	v := mapStrings(decodeJSON(params), "", func(_, was string) string {
+		live, known := c.live[was]
+		if !known || live.lost {
+			return was
 		}
-		return v
-	}
-	if v := walk(decodeJSON(params)); changed {
+		c.used[was], changed = live.shown, true
+		return live.value
+	})
+	if changed {
 		return encodeJSON(v)
 	}
 	return params
+}
+
+// mapStrings puts in place of each string in v, a value of [decodeJSON] that is the member key of an object, or "", what f
+// returns, which is given the string and the key of the member that it is.
+func mapStrings(v any, key string, f func(key, s string) string) any {
+	switch v := v.(type) {
+	case string:
+		return f(key, v)
+	case map[string]any:
+		for k, inner := range v {
+			v[k] = mapStrings(inner, k, f)
+		}
+	case []any:
+		for i := range v {
+			v[i] = mapStrings(v[i], "", f)
+		}
+	}
+	return v
+}
+
+// isOpaque reports whether the value of a member of this name is for the server alone to understand.
+func isOpaque(key string) bool {
+	return slices.Contains([]string{"nextCursor", "requestState", "taskId", "elicitationId"}, key)
 }
 
 // equal reports whether a live value b counts as the recorded one a, at the place at.
@@ -133,20 +162,15 @@ func (c *carriedValues) equal(at Pointer, a, b any) bool {
 	if len(at) > 0 && isOpaque(at[len(at)-1]) {
 		return true
 	}
-	if c.replace == nil {
-		var pairs []string
-		for recorded, live := range c.live {
-			if live.used && len(recorded) >= minCarried {
-				pairs = append(pairs, recorded, live.shown)
-			}
-		}
-		c.replace = strings.NewReplacer(pairs...)
-	}
-	if live := c.live[was]; live != nil && live.used && live.shown == is {
+	if shown, ok := c.used[was]; ok && shown == is {
 		return true
 	}
-	replaced := c.replace.Replace(was)
-	return replaced == is || c.same.equal(replaced, is)
+	for _, recorded := range slices.Backward(slices.Sorted(maps.Keys(c.used))) { // the longer ones of those that begin alike first
+		if len(recorded) >= minCarried {
+			was = strings.ReplaceAll(was, recorded, c.used[recorded])
+		}
+	}
+	return was == is || c.same.equal(was, is)
 }
 
 // sameKinds are the kinds of values that count as equal although they differ.
@@ -160,7 +184,7 @@ var (
 	sameTime = regexp.MustCompile(`\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)?\b|` +
 		`\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? (?:\d{1,2} [A-Z][a-z]{2}|[A-Z][a-z]{2} [ \d]\d)[a-z]* (?:\d{4} )?\d\d:\d\d:\d\d(?: ?(?:[A-Z]{1,5}\b|[+-]\d{4}))*(?: \d{4})?|` +
 		`\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?: ?[AP]M)?\b`)
-	samePath   = regexp.MustCompile(`(?:\b[A-Za-z]:)?[/\\][^\s"'<>|:;,()]*`)
+	samePath   = regexp.MustCompile(`(?:\b[A-Za-z]:|\b[A-Za-z][A-Za-z0-9+.-]+:/)?[/\\][^\s"'<>|:;,()]*`)
 	sameNumber = regexp.MustCompile(`[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?`)
 )
 
@@ -216,18 +240,12 @@ func (k *sameKinds) masked(s string) string {
 	if !k.path {
 		return s
 	}
-	var b strings.Builder
-	end := 0
-	for _, at := range samePath.FindAllStringIndex(s, -1) {
-		b.WriteString(s[end:at[0]])
-		found := s[at[0]:at[1]]
-		if end = at[1]; strings.HasPrefix(found, "//") && strings.HasSuffix(s[:at[0]], ":") && !strings.HasSuffix(s[:at[0]], "file:") {
-			b.WriteString(found) // an address elsewhere
-		} else {
-			b.WriteString("«path»" + path.Base(strings.ReplaceAll(found, `\`, "/")))
+	return samePath.ReplaceAllStringFunc(s, func(found string) string {
+		if strings.Contains(found, "://") && !strings.HasPrefix(found, "file:") {
+			return found // an address elsewhere
 		}
-	}
-	return b.String() + s[end:]
+		return "«path»" + path.Base(strings.ReplaceAll(found, `\`, "/"))
+	})
 }
 
 // numbers reports whether two texts are equal but for numbers that are close.

@@ -5,7 +5,6 @@ package main
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -75,6 +74,7 @@ func gradeSchema(d Difference, output bool) string {
 			at = at[2:]
 		case "items", "additionalProperties", "unevaluatedProperties", "not", "if", "then", "else", "contains", "propertyNames":
 			if open := func(v any) bool { return v == (absent{}) || v == true }; len(at) > 1 {
+				output = output != (at[0] == "not") // what widens it narrows what it is in
 				at = at[1:]
 			} else if open(d.A) && open(d.B) {
 				return gradeCompatible
@@ -108,10 +108,6 @@ func gradeKeyword(d Difference, output bool) string {
 		if len(d.At) > 1 { // an element: one more is more that is valid
 			return gradeRange(added, gone, output)
 		}
-		if key == "type" && !added && !gone {
-			a, b := schemaTypes(d.A), schemaTypes(d.B)
-			return gradeRange(within(a, b), within(b, a), output)
-		}
 	}
 	if strings.HasPrefix(key, "x-") {
 		return gradeCompatible
@@ -132,23 +128,4 @@ func gradeKeyword(d Difference, output bool) string {
 func schemaNumber(v any) (float64, error) {
 	n, _ := v.(json.Number)
 	return strconv.ParseFloat(string(n), 64)
-}
-
-// schemaTypes are the types that a type keyword names, once [schemaSets] was there.
-func schemaTypes(v any) (list []string) {
-	if s, ok := v.(string); ok {
-		return []string{s}
-	}
-	set, _ := v.(map[string]any)
-	for name := range set {
-		list = append(list, name)
-	}
-	return list
-}
-
-// within reports whether every type in a is one in b.
-func within(a, b []string) bool {
-	return !slices.ContainsFunc(a, func(name string) bool {
-		return !slices.Contains(b, name) && (name != "integer" || !slices.Contains(b, "number"))
-	})
 }

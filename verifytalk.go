@@ -4,39 +4,32 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // A verifyTalk is a live conversation that goes as a recorded session did.
 type verifyTalk struct {
-	v      *verifier
-	number int64 // of the session
-	plan   *verifyPlan
-	era    string // of the recorded session
-	live   string // of the server
-	meta   string // JSON text of the members of _meta that each call has in the stateless era, if it is not that of the tape
+	v    *verifier
+	plan *verifySession
+	live string // era of the server
 
-	s      *Session // nil while there is none
-	conn   *verifyConn
-	shaken bool     // the handshake was made
-	hello  *Message // the answer to one that is not on the tape
-	ids    int64
-	level  string // of log messages, that a call in another era asked for
-	gone   string // why the rest of the session is not sent; "" if it is
+	s     *Session // nil while there is none
+	conn  verifyConn
+	hello *running // its handshake
+	ids   int64
+	gone  string // why there is none and will be none; "" if that is not known
 
-	used     map[*verifyLine]bool // requests of the server that came again
-	changes  map[string]int       // how often the server said outside of any call that a list changed, less how often on the tape
-	patience time.Duration        // for that
-	skipped  bool                 // a call was not made, and what it would have changed does not change
-	open     []*verifyExchange    // subscriptions
+	came     map[string]int // what the server said in its own time, by method, less what it said on the tape until now
+	patience time.Duration  // for that
+	skipped  bool           // a call was not made: what it would have changed does not change
+	open     []*running     // subscriptions
 	carried  *carriedValues
-	lost     map[string]bool    // opaque values from answers to calls that were not made
-	pending  map[int64]*Message // live answers to recorded calls that another one took part of; by seq
 	checks   []*VerifyCheck
 }
 
@@ -44,81 +37,100 @@ type verifyTalk struct {
 type running struct {
 	id       string // JSON text
 	check    *VerifyCheck
-	exchange *verifyExchange
-	heard    []heardMessage
-	response *Message            // once it has come
-	told     int                 // what the client said during it
-	asked    map[string][]string // recorded answers by method, for a server that asks during the call what it asked in its answer
+	exchange *verifyExchange // on the tape
+	heard    []string        // methods of what the server said during it
+	response *Message        // once it has come
+	told     int             // what the client said during it
 }
 
-// heardMessage is what the server said during a call.
-type heardMessage struct {
-	method string
-	known  bool // it is a request that is on the tape
+// outside is what is running while no call of the tape is.
+func outside() *running { return &running{check: &VerifyCheck{}, exchange: &verifyExchange{}} }
+
+// ownTimePatience is how long a client waits in a session for what belongs to no call.
+const ownTimePatience = 5 * time.Second
+
+// talk makes a conversation for a session on the tape. It is not begun.
+func (v *verifier) talk(s *verifySession) *verifyTalk {
+	return &verifyTalk{v: v, plan: s, came: map[string]int{}, patience: ownTimePatience, carried: newCarriedValues(v.same)}
 }
 
-// talk makes a conversation for what is on the tape in era. It is not begun.
-func (v *verifier) talk(plan *verifyPlan, era string) *verifyTalk {
-	return &verifyTalk{
-		v: v, plan: plan, era: era, used: map[*verifyLine]bool{}, changes: map[string]int{}, patience: strayPatience,
-		carried: newCarriedValues(v.same), lost: map[string]bool{}, pending: map[int64]*Message{},
-	}
-}
+// bridged reports whether the server speaks another era than the tape.
+func (t *verifyTalk) bridged() bool { return t.live != t.plan.era }
 
-// session plays one recorded session.
-func (v *verifier) session(ctx context.Context, s *verifySession) error {
-	t := v.talk(v.plan(s), s.era)
-	t.number = s.number
-	var err error
-	for _, step := range t.plan.steps {
-		switch {
-		case err != nil:
-		case step.exchange == nil && step.line.dir == ToServer:
-			err = t.tell(ctx, step.line)
-		case step.exchange == nil:
-			err = t.expect(ctx, step.line)
-		case step.line == nil:
-			err = t.call(ctx, step.exchange)
-		case step.exchange.run != nil:
-			err = t.unsubscribe(ctx, step.exchange)
-		}
-	}
-	if err == nil {
-		err = t.hangUp(ctx)
-	}
-	t.close()
-	for _, c := range t.checks {
-		t.finish(c)
-	}
-	v.report.Carried += t.carried.count()
-	return err
-}
-
-// connect begins a conversation, if there is none, in the era that the server speaks.
-func (t *verifyTalk) connect(ctx context.Context) (err error) {
+// connect begins a conversation with a handshake, if there is none, in the era that the server speaks: that of the tape if
+// it accepts or has accepted that, else the other one. If it refuses both, what it says in that of the tape is compared.
+// The error is a *[VerifyServerError] if no server ever answered.
+func (t *verifyTalk) connect(ctx context.Context) error {
 	if t.s != nil || t.gone != "" {
 		return nil
 	}
-	if t.live, err = t.v.speaks(ctx, t.era); err != nil {
-		return err
+	own, other := eraSession, eraStateless
+	if t.plan.era == eraStateless {
+		own, other = other, own
 	}
-	if err := t.dial(ctx); err != nil {
-		t.gone = err.Error()
+	tries := []string{own, other, own}
+	if known := t.v.spoken[own]; known != "" {
+		tries = []string{known}
+	}
+	var failed error
+	for i := 0; i < len(tries); i++ {
+		live := tries[i]
+		err := t.shake(ctx, live)
+		failed = cmp.Or(failed, err)
+		switch last := i == len(tries)-1; {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && (last || t.hello.response.Result != ""):
+			t.v.spoken[own] = live
+			if live == eraSession && t.hello.response.Result != "" {
+				t.send(ctx, `"method":"`+methodInitialized+`"`)
+			}
+			return nil
+		case last && len(t.v.spoken) == 0:
+			return &VerifyServerError{failed}
+		case last:
+			t.gone = failed.Error()
+		case err != nil && i == 0:
+			tries = tries[:2] // it says nothing in this one
+		}
+		t.close()
 	}
 	return nil
 }
 
-func (t *verifyTalk) dial(ctx context.Context) error {
-	t.conn = &verifyConn{wake: make(chan struct{}, 1)}
-	s, err := t.v.proxy.Open(ctx, t.conn, "", false)
-	t.s, t.shaken = s, false
+// shake begins a conversation with the handshake of an era. The error says why there is no answer.
+func (t *verifyTalk) shake(ctx context.Context, live string) error {
+	t.live = live
+	if err := t.dial(ctx); err != nil {
+		return err
+	}
+	run := outside()
+	t.hello = run
+	method, params := t.plan.handshake(live)
+	t.begin(ctx, method, params, run)
+	patience := min(handshakeTimeout, t.v.o.Timeout)
+	err := t.patiently(ctx, patience, run, func() bool { return run.response != nil })
+	switch {
+	case err != nil:
+		return err
+	case run.response == nil:
+		return fmt.Errorf("no answer to %s within %v", method, patience)
+	case run.response.Refusal != nil:
+		return run.response.Refusal
+	}
+	return nil
+}
+
+func (t *verifyTalk) dial(ctx context.Context) (err error) {
+	t.conn = make(verifyConn, maxHeard+maxTalkCalls)
+	t.s, err = t.v.proxy.Open(ctx, t.conn, "", false)
 	return err
 }
 
 // hangUp ends the conversation when all has come that is to come.
 func (t *verifyTalk) hangUp(ctx context.Context) error {
-	for _, x := range slices.Clone(t.open) {
-		if err := t.unsubscribe(ctx, x); err != nil {
+	for len(t.open) > 0 {
+		if err := t.unsubscribe(ctx, t.open[0].exchange); err != nil {
 			return err
 		}
 	}
@@ -142,16 +154,20 @@ func (t *verifyTalk) close() {
 func (t *verifyTalk) begin(ctx context.Context, method, params string, run *running) {
 	t.ids++
 	run.id = strconv.FormatInt(t.ids, 10)
-	text := `{"jsonrpc":"2.0","id":` + run.id + `,"method":` + quote(method)
-	if params != "" {
-		text += `,"params":` + params
-	}
-	t.send(ctx, text+"}")
+	t.send(ctx, `"id":`+run.id+`,`+methodMembers(method, params))
 }
 
-// send passes a message to the server. What becomes of it comes back as a message.
-func (t *verifyTalk) send(ctx context.Context, text string) {
-	m, err := Parse(text)
+// methodMembers are the members that calls and notifications have.
+func methodMembers(method, params string) string {
+	if params == "" {
+		return `"method":` + quote(method)
+	}
+	return `"method":` + quote(method) + `,"params":` + params
+}
+
+// send passes a message with these members to the server. What becomes of it comes back as a message.
+func (t *verifyTalk) send(ctx context.Context, members string) {
+	m, err := Parse(`{"jsonrpc":"2.0",` + members + `}`)
 	if err != nil {
 		t.v.o.Log.Warn("message not sent", "error", err)
 		return
@@ -159,339 +175,178 @@ func (t *verifyTalk) send(ctx context.Context, text string) {
 	t.v.proxy.ToServer(ctx, t.s, m)
 }
 
-// await takes in what the server says until enough reports true, and sends meanwhile what the client said during the
-// recorded exchange. The error is that of ctx; errClosed when nothing can come any more.
+// cancel ends a live call as its client ended the recorded one.
+func (t *verifyTalk) cancel(ctx context.Context, run *running) {
+	t.send(ctx, methodMembers(methodCancelled, `{"requestId":`+run.id+`}`))
+}
+
+// await takes in what the server says until enough reports true, or the client cancels the call as on the tape, and sends
+// meanwhile what the client said during the recorded exchange. The error is that of ctx or of the tape.
 func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool) error {
 	for {
-		for x := run.exchange; x != nil && run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
-			line := x.told[run.told].line
+		for x := run.exchange; run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
+			told := x.told[run.told].at
 			run.told++
-			if line.method == methodCancelled && x.run == nil { // else it ends later
+			if told == (lineAt{}) {
 				t.cancel(ctx, run)
 				return nil
 			}
-			if err := t.tell(ctx, line); err != nil {
+			if err := t.tell(ctx, told); err != nil {
 				return err
 			}
 		}
 		if enough() {
 			return nil
 		}
-		m, err := t.conn.next(ctx)
-		if err != nil {
-			return err
-		}
-		if err := t.take(ctx, m, run); err != nil {
-			return err
-		}
-	}
-}
-
-// cancel ends a live call as its client ended the recorded one.
-func (t *verifyTalk) cancel(ctx context.Context, run *running) {
-	t.send(ctx, `{"jsonrpc":"2.0","method":"`+methodCancelled+`","params":{"requestId":`+run.id+`}}`)
-}
-
-// take takes in one message of the server, while current is the call in flight.
-func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) error {
-	owner := (*running)(nil)
-	of := func(id string) {
-		if id == current.id {
-			owner = current
-		}
-		for _, x := range t.open {
-			if x.run.id == id {
-				owner = x.run
+		select {
+		case m := <-t.conn:
+			if err := t.take(ctx, m, run); err != nil {
+				return err
 			}
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-	}
-	switch {
-	case m.Kind == Response:
-		if of(m.ID); owner != nil {
-			owner.response = m
-		}
-		return nil
-	case m.Within != nil:
-		of(m.Within.Message.ID)
-	}
-	if m.Kind == Call {
-		return t.question(ctx, m, owner)
-	}
-	if owner != nil {
-		owner.heard = append(owner.heard, heardMessage{m.Method, true})
-	} else if isListChange(m.Method) {
-		t.changes[m.Method]++
-	}
-	return nil
-}
-
-// question answers a request of the server as the recorded client answered one like it: one in the same exchange, else
-// any other that has not come again yet.
-func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) error {
-	if m.Method == methodPing {
-		t.send(ctx, `{"jsonrpc":"2.0","id":`+m.ID+`,"result":{}}`)
-		return nil
-	}
-	if owner != nil && len(owner.asked[m.Method]) > 0 {
-		owner.heard = append(owner.heard, heardMessage{m.Method, true})
-		t.send(ctx, `{"jsonrpc":"2.0","id":`+m.ID+`,"result":`+owner.asked[m.Method][0]+`}`)
-		owner.asked[m.Method] = owner.asked[m.Method][1:]
-		return nil
-	}
-	line, was, err := t.recorded(m.Method, owner)
-	if err != nil {
-		return err
-	}
-	if owner != nil {
-		owner.heard = append(owner.heard, heardMessage{m.Method, line != nil})
-	}
-	if line == nil {
-		if owner == nil {
-			t.extra(m.Method)
-		}
-		t.send(ctx, (&Error{Code: codeMethodNotFound, Text: "no answer to this is on the tape"}).answer(m.ID).Raw)
-		return nil
-	}
-	t.used[line] = true
-	if owner != nil && owner.exchange != nil && slices.Contains(owner.exchange.said, line) {
-		at := Pointer{"requests", strconv.Itoa(slices.Index(owner.exchange.said, line)), "params"}
-		t.compare(owner.check, at, decodeJSON(was.Params), decodeJSON(t.v.redacted(m).Params))
-	}
-	answer := t.plan.answers[line.seq]
-	if answer == nil {
-		return nil // the recorded client gave none either
-	}
-	a, err := t.v.message(answer)
-	if err != nil {
-		return err
-	}
-	member, value := `,"result":`, a.Result
-	if a.Error != "" {
-		member, value = `,"error":`, a.Error
-	}
-	t.send(ctx, `{"jsonrpc":"2.0","id":`+m.ID+member+t.carried.apply(value)+`}`)
-	return nil
-}
-
-// recorded finds a request of the server on the tape that has not come again yet, and that may be the one that came during
-// owner: one of the same exchange, else one whose exchange is not certain.
-func (t *verifyTalk) recorded(method string, owner *running) (found *verifyLine, was *Message, err error) {
-	var own *verifyExchange
-	lists := [][]*verifyLine{t.plan.questions}
-	if owner != nil && owner.exchange != nil {
-		own = owner.exchange
-		lists = [][]*verifyLine{own.said, t.plan.questions}
-	}
-	for i, list := range lists {
-		for _, l := range list {
-			certain := i == len(lists)-1 && own != nil && l.x != 0 && !own.together && method != "roots/list"
-			if l.kind != Call || certain || t.used[l] {
-				continue
-			}
-			if was, err = t.v.message(l); err != nil || was.Method == method {
-				return l, was, err
-			}
-		}
-	}
-	return nil, nil, nil
-}
-
-// extra notes that the server asked something, outside of any call, that it did not ask so on the tape. What it asked in
-// another session, it asks in its own time: the recorded client may have been gone by then.
-func (t *verifyTalk) extra(method string) {
-	if !t.v.stray[method] && !slices.ContainsFunc(t.checks, func(c *VerifyCheck) bool { return c.Seq == 0 && c.Method == method }) {
-		t.checks = append(t.checks, &VerifyCheck{Session: t.number, Method: method, extra: []string{"a request of the server outside of any call"}})
 	}
 }
 
-// strayPatience is how long a client waits in a session for what belongs to no call.
-const strayPatience = 5 * time.Second
-
-// expect waits until the server says what it said on the tape, outside of any call, before the client went on.
-func (t *verifyTalk) expect(ctx context.Context, l *verifyLine) error {
-	t.changes[l.method]--
-	if t.s == nil || t.gone != "" || t.patience <= 0 || t.skipped && l.kind != Call {
-		return nil
-	}
-	began := time.Now()
-	patient, cancel := context.WithTimeout(ctx, t.patience)
+// patiently is await for as long as patience. It is no error if that is over.
+func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run *running, enough func() bool) error {
+	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := t.await(patient, &running{check: &VerifyCheck{}}, func() bool {
-		if l.kind == Call {
-			return t.used[l]
-		}
-		return t.changes[l.method] >= 0
-	})
-	t.patience -= time.Since(began)
-	if err == errClosed || patient.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-// tell sends what the client said, as far as the server's era has it. A cancellation of a call that is not on the tape
-// cancels nothing.
-func (t *verifyTalk) tell(ctx context.Context, l *verifyLine) error {
-	if l.kind != Notification || l.local || l.method == methodCancelled {
-		return nil
-	}
-	m, err := t.v.message(l)
-	if err == nil {
-		err = t.connect(ctx)
-	}
-	if err != nil || t.gone != "" {
-		return err
-	}
-	if t.live != t.era {
-		switch m.Method {
-		case methodInitialized, "notifications/roots/list_changed":
-			return nil // part of the handshake, or not in that era
-		}
-	}
-	if err := t.shake(ctx); err != nil || t.gone != "" {
-		return err
-	}
-	text := `{"jsonrpc":"2.0","method":` + quote(m.Method)
-	if m.Params != "" {
-		text += `,"params":` + t.carried.apply(m.Params)
-	}
-	t.send(ctx, text+"}")
-	return nil
-}
-
-// call makes a recorded call again and compares the answer.
-func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
-	m, err := t.v.message(x.call)
-	if err != nil {
-		return err
-	}
-	check := &VerifyCheck{Seq: x.call.seq, Session: t.number, Method: t.v.report.word(m.Method), Name: t.v.report.word(selectorOf(m))}
-	t.checks = append(t.checks, check)
-	if err := t.skips(x, m, check); err != nil || check.failed != "" {
-		return err
-	}
-	if t.live == eraSession && m.Method == methodInitialize && t.shaken { // another client's, without a session id
-		if err := t.hangUp(ctx); err != nil {
-			return err
-		}
-	}
-	if err := t.connect(ctx); err != nil {
-		return err
-	}
-	began := time.Now()
-	defer func() { check.Took = time.Since(began) }()
-	if t.gone == "" && m.Method != methodInitialize {
-		if err := t.shake(ctx); err != nil {
-			return err
-		}
-	}
-	if t.gone != "" {
-		check.failed, check.Reason = outcomeMissing, t.gone
-		return nil
-	}
-	run := &running{check: check, exchange: x}
-	if t.era != t.live {
-		return t.bridged(ctx, m, run)
-	}
-	if m.Method == methodInitialize {
-		t.shaken = true
-	}
-	if err := t.exchange(ctx, m.Method, t.carried.apply(m.Params), run); err != nil || m.Method == methodListen {
-		return err
-	}
-	return t.answered(m, run, x)
-}
-
-// exchange makes a call and waits for the answer; of a subscription only for the first that it says.
-func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) error {
-	x := run.exchange
-	if method == methodListen {
-		x.run = run
-		t.open = append(t.open, x)
-		t.begin(ctx, method, params, run)
-		return t.patiently(ctx, func(ctx context.Context) error {
-			return t.await(ctx, run, func() bool { return run.response != nil || len(run.heard) >= min(1, len(x.said)) })
-		})
-	}
-	t.begin(ctx, method, params, run)
-	err := t.await(ctx, run, func() bool { return run.response != nil })
-	if err == errClosed {
-		err = nil
-	}
-	if t.s.Ended() {
-		t.gone = "server is gone"
-		var e *Error
-		if errors.As(t.s.Reason(), &e) && e.Exit != "" {
-			t.gone += ": " + e.Exit
-		}
-	}
-	return err
-}
-
-// patiently runs f for as long as a call may take. It is no error if that is over.
-func (t *verifyTalk) patiently(ctx context.Context, f func(context.Context) error) error {
-	patient, cancel := ctx, context.CancelFunc(func() {})
-	if t.v.o.Timeout > 0 {
-		patient, cancel = context.WithTimeout(ctx, t.v.o.Timeout)
-	}
-	defer cancel()
-	if err := f(patient); err != nil && err != errClosed && patient.Err() == nil {
+	if err := t.await(patient, run, enough); err != nil && patient.Err() == nil {
 		return err
 	}
 	return ctx.Err()
 }
 
-// unsubscribe waits until as much came on a subscription as is on the tape, and ends it.
-func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
-	run := x.run
-	err := t.patiently(ctx, func(ctx context.Context) error {
-		return t.await(ctx, run, func() bool { return run.response != nil || len(run.heard) >= len(x.said) })
-	})
-	if err == nil && run.response == nil {
-		t.cancel(ctx, run)
+// take takes in one message of the server, while current is the call in flight.
+func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) error {
+	id := ""
+	if m.Kind == Response {
+		id = m.ID
+	} else if m.Within != nil {
+		id = m.Within.Message.ID
 	}
-	t.open = slices.DeleteFunc(t.open, func(other *verifyExchange) bool { return other == x })
-	if err == nil {
-		err = t.sequence(run)
-	}
-	if r := run.response; r != nil && r.Refusal != nil {
-		run.check.failed, run.check.Reason = outcomeMissing, r.Refusal.Text
-	} else if r != nil && r.Error != "" {
-		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(t.v.redacted(r).Error)})
-	}
-	x.run = nil
-	return err
-}
-
-// answered compares the answer to run with the recorded one of the exchange x.
-func (t *verifyTalk) answered(m *Message, run *running, x *verifyExchange) error {
-	check, live := run.check, run.response
-	if err := t.sequence(run); err != nil {
-		return err
+	var owner *running
+	for _, run := range append(t.open[:len(t.open):len(t.open)], current) {
+		if id != "" && run.id == id {
+			owner = run
+		}
 	}
 	switch {
-	case x.ended && live == nil:
-		return nil // as then: nobody waits for an answer
-	case live == nil:
-		check.failed, check.Reason = outcomeMissing, "no answer"
-	case live.Refusal != nil && live.Refusal.Code == 504:
-		check.failed, check.Reason = outcomeTimeout, fmt.Sprintf("no answer and no progress within %v", t.v.o.Timeout)
-	case live.Refusal != nil:
-		check.failed, check.Reason = outcomeMissing, live.Refusal.Text
-		if live.Refusal.Exit != "" {
-			check.Reason += ": " + live.Refusal.Exit
-		}
-	case x.response == nil:
-		check.diffs = append(check.diffs, Difference{Pointer{"result"}, absent{}, "an answer, before the client cancelled the call"})
+	case m.Kind == Response && owner != nil:
+		owner.response = m
+	case m.Kind == Response:
+	case m.Method == methodPing:
+		t.send(ctx, `"id":`+m.ID+`,"result":{}`)
 	default:
-		was, err := t.v.message(x.response)
-		if err != nil {
-			return err
+		if owner == nil || m.Method == methodRoots {
+			t.came[m.Method]++
+		} else {
+			owner.heard = append(owner.heard, m.Method)
 		}
-		t.contrast(m, check, was, live)
-	}
-	if check.failed != "" {
-		return t.lose(x)
+		if m.Kind == Call {
+			return t.question(ctx, m, owner)
+		}
 	}
 	return nil
 }
+
+// question answers a request of the server as the recorded client answered one like it.
+func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) error {
+	q := t.recorded(m.Method, owner)
+	if q == nil {
+		if owner == nil || owner.exchange.together {
+			t.extra(m.Method)
+		}
+		t.send(ctx, `"id":`+m.ID+`,"error":{"code":`+strconv.Itoa(codeMethodNotFound)+`,"message":"no answer to this is on the tape"}`)
+		return nil
+	}
+	q.used = true
+	params, answer, err := t.v.question(q)
+	if err != nil {
+		return err
+	}
+	if owner != nil && owner.exchange == q.exchange && !t.bridged() {
+		at := Pointer{"requests", strconv.Itoa(q.place), "params"}
+		t.compare(owner.check, at, decodeJSON(params), decodeJSON(t.v.redacted(m).Params))
+	}
+	if answer != "" { // else the recorded client gave none either
+		t.send(ctx, `"id":`+m.ID+`,`+strings.TrimPrefix(strings.TrimSuffix(t.carried.apply(answer), "}"), "{"))
+	}
+	return nil
+}
+
+// recorded finds a question on the tape that has not come again yet, and that may be the one that came during owner: one
+// of the same exchange, else one whose exchange is not certain. It returns nil if there is none.
+func (t *verifyTalk) recorded(method string, owner *running) (other *verifyQuestion) {
+	for _, q := range t.plan.questions {
+		switch {
+		case q.used || q.method != method || q.key != "" && q.answer.size == 0:
+		case owner != nil && q.exchange == owner.exchange:
+			return q
+		case other != nil:
+		case owner == nil || q.exchange == nil || owner.exchange.together || method == methodRoots:
+			other = q
+		}
+	}
+	return other
+}
+
+// extra notes that the server asked something that it did not ask on the tape, during which call nobody knows. What it
+// asked in another session, it asks in its own time: the recorded client may have been gone by then.
+func (t *verifyTalk) extra(method string) {
+	if !t.v.ownTime[method] && !slices.ContainsFunc(t.checks, func(c *VerifyCheck) bool { return c.Seq == 0 && c.Method == method }) {
+		t.checks = append(t.checks, &VerifyCheck{Session: t.plan.number, Method: method, Extra: []string{"a request of the server"}})
+	}
+}
+
+// expect waits until the server says what it said on the tape, outside of any call, before the client went on.
+func (t *verifyTalk) expect(ctx context.Context, method string) error {
+	t.came[method]--
+	if t.s == nil || t.s.Ended() || t.patience <= 0 || t.skipped && strings.HasSuffix(method, "/list_changed") {
+		return nil
+	}
+	began := time.Now()
+	err := t.patiently(ctx, t.patience, outside(), func() bool { return t.came[method] >= 0 })
+	t.patience -= time.Since(began)
+	return err
+}
+
+// tell sends a notification of the client, as far as the server's era has it.
+func (t *verifyTalk) tell(ctx context.Context, at lineAt) error {
+	m, err := t.v.tape.message(at)
+	if err != nil {
+		return err
+	}
+	if err := t.connect(ctx); err != nil || t.gone != "" {
+		return err
+	}
+	if m.Method == methodInitialized || t.bridged() && m.Method == "notifications/roots/list_changed" {
+		return nil // it is part of the handshake; not in that era
+	}
+	t.send(ctx, methodMembers(m.Method, t.carried.apply(m.Params)))
+	return nil
+}
+
+// maxHeard is how many notifications and requests of a server may wait to be looked at; further ones are refused.
+const maxHeard = 10000
+
+// A verifyConn is the client's end of a conversation: it keeps what comes until it is asked for, so that no server waits
+// for a client that writes. When the conversation ends, each call in flight is refused, so that nobody waits for ever.
+type verifyConn chan *Message
+
+func (c verifyConn) Send(_ context.Context, m *Message) error {
+	if m.Kind != Response && len(c) >= maxHeard {
+		return errClosed
+	}
+	select {
+	case c <- m:
+		return nil
+	default: // it has room for all responses
+		return errClosed
+	}
+}
+
+func (c verifyConn) Flush() error { return nil }
+func (c verifyConn) Close() error { return nil }

@@ -1,0 +1,282 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	protocolMeta = "io.modelcontextprotocol/" // begins the keys of _meta that are the protocol's
+
+	maxInputAsked = 10 // how often one call may be answered with a question
+)
+
+// call makes a recorded call again and compares the answer.
+func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
+	m, err := t.v.tape.message(x.call)
+	if err != nil {
+		return err
+	}
+	check := &VerifyCheck{Seq: x.seq, Session: t.plan.number, Method: shorten(m.Method), Name: shorten(selectorOf(m))}
+	t.checks = append(t.checks, check)
+	if reason := t.skips(x, m); reason != "" {
+		check.fail(outcomeSkipped, reason)
+		t.skipped = true
+		return t.lose(x)
+	}
+	began := time.Now()
+	defer func() { check.Took = time.Since(began) }()
+	if m.Method == methodInitialize {
+		t.plan.hello = m.Params
+		if err := t.hangUp(ctx); err != nil { // another client's conversation, without a session id
+			return err
+		}
+	}
+	if err := t.connect(ctx); err != nil {
+		return err
+	}
+	if t.gone != "" {
+		check.fail(outcomeMissing, t.gone)
+		return nil
+	}
+	method, params := m.Method, t.carried.apply(m.Params)
+	if t.bridged() {
+		if method, params = t.inOtherEra(m.Method, params); method == "" {
+			check.fail(outcomeSkipped, "the era that the server speaks has no such call")
+			return nil
+		}
+	}
+	run := &running{check: check, exchange: x}
+	toSession := t.bridged() && t.live == eraSession
+	switch {
+	case x.listens:
+		return t.subscribe(ctx, params, run)
+	case m.Method == methodInitialize || m.Method == methodDiscover && t.plan.era == eraStateless:
+		run.response, run.heard = t.hello.response, t.hello.heard
+	case toSession && x.first != nil:
+		// The server asked during the first call what it asked on the tape in the answer to that.
+		if run.response = x.first.live; x.continued {
+			check.fail(outcomeSkipped, "asked and answered within another call")
+			return nil
+		}
+	case t.bridged() && !toSession:
+		err = t.withInput(ctx, method, params, run)
+	default:
+		err = t.exchange(ctx, method, params, run)
+	}
+	if err != nil {
+		return err
+	}
+	return t.answered(m, run)
+}
+
+// exchange makes a call and waits for the answer, which says so if the server is gone.
+func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) error {
+	t.begin(ctx, method, params, run)
+	return t.await(ctx, run, func() bool { return run.response != nil })
+}
+
+func refusalText(e *Error) string {
+	if e.Exit == "" {
+		return e.Text
+	}
+	return e.Text + ": " + e.Exit
+}
+
+// subscribe begins a subscription and waits for the first that the server says on it.
+func (t *verifyTalk) subscribe(ctx context.Context, params string, run *running) error {
+	t.open = append(t.open, run)
+	t.begin(ctx, methodListen, params, run)
+	return t.listen(ctx, run, min(1, len(run.exchange.said)))
+}
+
+// listen waits until n messages have come on a subscription, or its end.
+func (t *verifyTalk) listen(ctx context.Context, run *running, n int) error {
+	return t.patiently(ctx, t.v.o.Timeout, run, func() bool { return run.response != nil || len(run.heard) >= n })
+}
+
+// unsubscribe waits until as much came on a subscription as is on the tape, and ends it, unless it has ended.
+func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
+	i := slices.IndexFunc(t.open, func(run *running) bool { return run.exchange == x })
+	if i < 0 {
+		return nil
+	}
+	run := t.open[i]
+	if err := t.listen(ctx, run, len(x.said)); err != nil {
+		return err
+	}
+	t.open = slices.Delete(t.open, i, i+1)
+	t.sequence(run)
+	switch r := run.response; {
+	case r == nil:
+		t.cancel(ctx, run)
+	case r.Refusal != nil:
+		run.check.fail(outcomeMissing, refusalText(r.Refusal))
+	case r.Error != "":
+		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(t.v.redacted(r).Error)})
+	}
+	return nil
+}
+
+// answered compares the answer to run with the recorded one.
+func (t *verifyTalk) answered(m *Message, run *running) error {
+	x, check, live := run.exchange, run.check, run.response
+	t.sequence(run)
+	switch {
+	case x.ended && live == nil:
+		return nil // as then: nobody waits for an answer
+	case live == nil:
+		check.fail(outcomeMissing, "no answer")
+	case live.Refusal != nil && live.Refusal.Code == 504:
+		check.fail(outcomeTimeout, fmt.Sprintf("no answer and no progress within %v", t.v.o.Timeout))
+	case live.Refusal != nil:
+		check.fail(outcomeMissing, refusalText(live.Refusal))
+	case x.response.size == 0:
+		check.diffs = append(check.diffs, Difference{Pointer{"result"}, absent{}, "an answer, before the client cancelled the call"})
+	case t.bridged() && t.live == eraSession && x.continued:
+		x.live = live // compared with what the call is answered that brings the input
+	default:
+		was, err := t.v.tape.message(x.response)
+		if err != nil {
+			return err
+		}
+		t.contrast(m, check, was, live)
+	}
+	if check.Outcome != "" {
+		return t.lose(x)
+	}
+	return nil
+}
+
+// handshake is the call that begins a conversation in the era live, with what the client on the tape said.
+func (s *verifySession) handshake(live string) (method, params string) {
+	meta := member(s.hello, "_meta")
+	info := cmp.Or(member(s.hello, "clientInfo"), member(meta, protocolMeta+"clientInfo"), `{"name":"mcpproxy","version":"`+version+`"}`)
+	abilities := cmp.Or(member(s.hello, "capabilities"), member(meta, protocolMeta+"clientCapabilities"), "{}")
+	if live == eraStateless {
+		return methodDiscover, `{"_meta":{"` + protocolMeta + `protocolVersion":"` + statelessRevision +
+			`","` + protocolMeta + `clientInfo":` + info + `,"` + protocolMeta + `clientCapabilities":` + abilities + `}}`
+	}
+	revision := cmp.Or(member(s.hello, "protocolVersion"), quote(newestSession))
+	return methodInitialize, `{"protocolVersion":` + revision + `,"capabilities":` + abilities + `,"clientInfo":` + info + `}`
+}
+
+// inOtherEra is a call of the tape as a server of the other era has it; the method is "" if that has no such call.
+func (t *verifyTalk) inOtherEra(method, params string) (string, string) {
+	switch method {
+	case methodPing, methodSetLevel, methodListen, "resources/subscribe", "resources/unsubscribe":
+		return "", ""
+	case methodDiscover:
+		if t.live == eraStateless { // of a client that went on in the older one
+			return "", ""
+		}
+	}
+	_, hello := t.plan.handshake(eraStateless)
+	return method, inEra(params, member(hello, "_meta"), t.live)
+}
+
+// inEra returns params with the members of hello in _meta, or, for a server of the older revisions, without them.
+func inEra(params, hello, live string) string {
+	if live == eraStateless {
+		params = withMember(cmp.Or(params, "{}"), "_meta", "{}")
+	}
+	meta := member(params, "_meta")
+	if !strings.HasPrefix(meta, "{") {
+		return params
+	}
+	for _, key := range [...]string{"protocolVersion", "clientInfo", "clientCapabilities", "logLevel"} {
+		key = protocolMeta + key
+		if value := member(hello, key); live == eraSession {
+			meta = withoutMember(meta, key)
+		} else if value != "" {
+			meta = withMember(meta, key, value)
+		}
+	}
+	if meta == "{}" {
+		return withoutMember(params, "_meta")
+	}
+	return replace(params, meta, "_meta")
+}
+
+// withInput makes a call to a server of 2026-07-28. What that asks in its answer is answered as the client on the tape
+// answered the server's requests.
+func (t *verifyTalk) withInput(ctx context.Context, method, params string, run *running) error {
+	round := params
+	for range maxInputAsked {
+		run.response = nil
+		if err := t.exchange(ctx, method, round, run); err != nil || run.response == nil || !asksForInput(run.response.Result) {
+			return err
+		}
+		responses, err := t.inputs(run)
+		if err != nil || responses == "" {
+			return err
+		}
+		round = withMember(params, "inputResponses", responses)
+		if state := member(run.response.Result, "requestState"); state != "" {
+			round = withMember(round, "requestState", state)
+		}
+	}
+	return nil
+}
+
+// inputs answers what the server asks in its answer to run, "" if there is something that is not on the tape.
+func (t *verifyTalk) inputs(run *running) (responses string, err error) {
+	responses = "{}"
+	eachMember(member(run.response.Result, "inputRequests"), func(key, request string) {
+		method, _ := unquote(member(request, "method"))
+		run.heard = append(run.heard, method)
+		q := t.recorded(method, run)
+		if q == nil || responses == "" || err != nil {
+			responses = ""
+			return
+		}
+		q.used = true
+		var answer string
+		if _, answer, err = t.v.question(q); err == nil {
+			responses = withMember(responses, key, cmp.Or(member(answer, "result"), "{}"))
+		}
+	})
+	return responses, err
+}
+
+// skips says why a recorded call is not made again, "" if it is.
+func (t *verifyTalk) skips(x *verifyExchange, m *Message) string {
+	switch {
+	case x.local:
+		return "the proxy had refused it"
+	case m.Method == "tools/call" && !t.v.allowed(m.Name):
+		return "not recorded with readOnlyHint: true; see -allow and -allow-destructive"
+	case x.listens: // it ends without an answer, or with one of the proxy
+	case x.refused:
+		return "the proxy had answered it, not the server"
+	case x.headers:
+		return "refused for its HTTP headers, which are not on the tape"
+	case x.response.size == 0 && !x.ended:
+		return "no answer on the tape"
+	}
+	if m.Method == methodInitialize {
+		return ""
+	}
+	return t.carried.lacks(m.Params)
+}
+
+// allowed reports whether a tool may be called.
+func (v *verifier) allowed(tool string) bool {
+	return v.o.AllowDestructive || v.readOnly[tool] || slices.Contains(v.o.Allow, tool)
+}
+
+// lose notes which values there are none of because there is no live answer to a call.
+func (t *verifyTalk) lose(x *verifyExchange) error {
+	m, err := t.v.tape.message(x.response)
+	if m != nil && err == nil {
+		t.carried.lose(m.Result)
+	}
+	return err
+}
