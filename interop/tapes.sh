@@ -18,8 +18,9 @@ check_tape() {
 # --- e: the suite as a client, of a server and then of its tape -----------------------------
 
 # part_e records the scenarios and plays them with no server there, in any order of the calls and in
-# the recorded one. All are held against direct runs. A call that is not on the tape, and a recorded
-# one that is not made, let the proxy end with status 1.
+# the recorded one. What was recorded is held against direct runs, what is played against what was
+# recorded. A call that is not on the tape, and a recorded one that is not made, let the proxy end
+# with status 1.
 part_e() {
 	local revisions tape
 	need_suite && need_gosdk || exit 1
@@ -51,8 +52,8 @@ tapes_over_http() { # REVISION FLAG
 
 # taped SERVER WHAT MODE FLAG... runs the scenarios of all revisions with one proxy and its tape.
 taped() {
-	local revision since dir=$out/e/$1-${2// /-} how='from the tape' at log
-	[ "$3" = replay ] || how='when recorded'
+	local revision since dir=$out/e/$1-${2// /-} how=('from the tape' 'when recorded') at log with
+	[ "$3" = replay ] || how=('when recorded')
 	log=$dir/${tape##*/}.log since=$(clock)
 	mkdir -p "$dir"
 	if ! tape_proxy "$log" "$3" "$tape" "${@:4}"; then
@@ -66,7 +67,9 @@ taped() {
 		if [ "$revision" = "${revisions[-1]}" ] && ! stop_proxy "$pid" "$log" >"$at/end"; then
 			sed -n '/^replay: /,$s/^/      /p' "$log" | cut -c1-200 | head -n 20 >>"$at/end"
 		fi
-		differ "e $revision $1 $2" "$since" "$out/e/$revision/direct" "$at" "$how"
+		with=$out/e/$revision/direct
+		[ "$3" != replay ] || with=$out/e/$1-recorded/$revision
+		differ "e $revision $1 $2" "$since" "$with" "$at" "${how[@]}"
 	done
 }
 
