@@ -5,8 +5,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
