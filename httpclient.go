@@ -270,6 +270,9 @@ func (c *httpConn) sessionID() string {
 }
 
 func (c *httpConn) setSession(id string) {
+	if id != "" {
+		c.s.secret.Store(newKnownSecret("mcpsessionid", id))
+	}
 	c.mu.Lock()
 	c.session = id
 	c.mu.Unlock()

@@ -28,9 +28,11 @@ type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
 	HTTP   bool       // the server is spoken to over HTTP
 	Redact *Redactor  // nil changes nothing
-	Log    *slog.Logger
-	Pass   bool
-	Fail   func() // nil for nobody
+	// Secrets never come on a tape, nor does the session id of an HTTP server.
+	Secrets []*knownSecret
+	Log     *slog.Logger
+	Pass    bool
+	Fail    func() // nil for nobody
 
 	closed chan struct{}
 	aside  sync.WaitGroup // follow, and dumps
@@ -277,7 +279,7 @@ func (r *Recorder) begin(s *Session) {
 func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	var room [256]byte
 	e.Session = r.session(s)
-	r.Redact.entry(e)
+	r.clean(s, e)
 	fields := appendFields(room[:0], e)
 	r.mu.Lock()
 	if seq = r.stamp(e.Kind); seq != 0 {
@@ -329,15 +331,17 @@ func (r *Recorder) wake() {
 
 // Ended records the end of a session, if there is something of it on the tape. What comes later begins none.
 func (r *Recorder) Ended(s *Session, reason error) {
+	e := Entry{Kind: lineClose, Text: reason.Error()}
+	r.clean(s, &e)
 	r.mu.Lock()
-	n := s.tape.Load()
-	if n == 0 {
+	e.Session = s.tape.Load()
+	if e.Session == 0 {
 		s.tape.Store(-1)
 	} else {
 		r.open--
 	}
-	if n > 0 {
-		r.line(&Entry{Kind: lineClose, Session: n, Text: reason.Error()})
+	if e.Session > 0 {
+		r.line(&e)
 	}
 	r.mu.Unlock()
 }

@@ -343,6 +343,14 @@ func (r *Redactor) placeholder(name, value string) string {
 	return "«redacted:" + name + ":" + hex.EncodeToString(mac.Sum(nil)[:8]) + "»"
 }
 
+// mark returns the placeholder of a text, without an HMAC if r is nil.
+func (r *Redactor) mark(name, text string) string {
+	if r == nil {
+		return "«redacted:" + name + "»"
+	}
+	return r.placeholder(name, quote(text))
+}
+
 // newTapeRedactor returns the Redactor with which a tape was written, nil if with none. userKey is the key of the user's
 // file, nil if none was given; the key in a tape takes precedence.
 func newTapeRedactor(h *TapeHeader, userKey []byte) (*Redactor, error) {

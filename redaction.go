@@ -43,10 +43,15 @@ func (p place) inner(token string) (inner place, hit *redactPointer) {
 func (r *Redactor) walk(text string, p place) string {
 	w := redaction{scanner: scanner{text: text}, r: r}
 	w.pass(w.space(0), p)
+	return w.done()
+}
+
+// done returns the text with what was put into it.
+func (w *redaction) done() string {
 	if w.copied == 0 {
-		return text
+		return w.text
 	}
-	w.out.WriteString(text[w.copied:])
+	w.out.WriteString(w.text[w.copied:])
 	return w.out.String()
 }
 

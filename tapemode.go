@@ -235,7 +235,7 @@ func openRecorder(ctx context.Context, c *Config, log *slog.Logger) (*Recorder, 
 		r.rates = append(r.rates, eventRate{DumpRate: rate})
 	}
 	r.Pass = c.TapeError == "pass"
-	r.HTTP = c.URL != nil
+	r.HTTP, r.Secrets = c.URL != nil, headerSecrets(c.Headers)
 	r.Header.Client, r.Header.Server = "stdio", "stdio"
 	if c.Listen != "" {
 		r.Header.Client = "http"

@@ -76,6 +76,21 @@ func (r *Redactor) entry(e *Entry) {
 	}
 }
 
+// mapEvent returns the text of e with f applied to it. If e is a server-sent event that is no message, f sees its data
+// first, as the lines of that may part what belongs together; all other fields but id, event and retry are left out then.
+func mapEvent(e *Entry, f func(string) string) string {
+	if e.Kind == lineRaw && (e.Via == viaSSE || e.Via == viaGet) {
+		event, err := NewEventReader(strings.NewReader(e.Text), len(e.Text)+1).Next()
+		if err == nil && event.Frame == e.Text {
+			if data := f(event.Data); data != event.Data {
+				event.Data = data
+				return f(string(appendEvent(nil, event)))
+			}
+		}
+	}
+	return f(e.Text)
+}
+
 // withoutParams leaves the headers out that repeat arguments of a call, perhaps secret ones.
 func withoutParams(headers string) string {
 	var members []string
