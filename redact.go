@@ -258,10 +258,10 @@ func (r *Redactor) Message(text string) string {
 	return r.walk(text, place{alive: append(room[:0], r.pointers...), top: true})
 }
 
-// Text replaces the secrets in what is not JSON, or a string in JSON, decoded. Only matches of regular expressions are
-// found in it, unless it holds JSON. Text that is not UTF-8 stays as it is.
+// Text replaces the secrets in what is not JSON, or a string in JSON, decoded. If it holds no JSON, the usual names and
+// keys are found where a string or a number stands behind "name": as in JSON, and matches of regular expressions anyhow.
 func (r *Redactor) Text(s string) string {
-	if r == nil || len(r.rules) == 0 || !utf8.ValidString(s) {
+	if r == nil || len(r.rules) == 0 {
 		return s
 	}
 	last := s
@@ -269,14 +269,16 @@ func (r *Redactor) Text(s string) string {
 		next := last
 		if holdsJSON(next) {
 			next = r.walk(next, place{})
+		} else if r.odd || r.suspect(next) {
+			next = r.loosely(next)
 		}
-		if len(r.matches) == 0 {
+		if len(r.matches) > 0 {
+			next = r.replaceMatches(next)
+		}
+		if next == last {
 			return next
 		}
-		if next = r.replaceMatches(next); next == last {
-			return next
-		}
-		// With placeholders in it the text may match where it did not before, as \b does.
+		// With placeholders in it the text may match where it did not before, as \b does, or hold JSON.
 		last = next
 	}
 	return r.placeholder("match", quote(s))

@@ -78,8 +78,10 @@ func TestRedactMessage(t *testing.T) {
 		{"what holds the message together", `re=. key=id key=method`, `{"jsonrpc":"2.0","id":"x","method":"m"}`, ""},
 		{"matches that overlap", `re=abc re=cde re=x`, `{"a":"-abcdex-"}`, `{"a":"-⟦match "abcde"⟧⟦match "x"⟧-"}`},
 		{"JSON as text", "", `{"text":"{\"password\": \"x\",\"n\":1.0}\n","u":"[{\"token\":1},\"token\"]","v":"{\"token\":1"}`,
-			`{"text":"{\"password\": \"⟦password "x"⟧\",\"n\":1.0}\n","u":"[{\"token\":\"⟦token 1⟧\"},\"token\"]","v":"{\"token\":1"}`},
+			`{"text":"{\"password\": \"⟦password "x"⟧\",\"n\":1.0}\n","u":"[{\"token\":\"⟦token 1⟧\"},\"token\"]","v":"{\"token\":\"⟦token 1⟧\""}`},
 		{"JSON as text, escaped otherwise", "", `{"text":"\n\u007b\u0022password\u0022\n\u003a\"\\u0078\"}"}`, `{"text":"\n{\"password\"\n:\"⟦password "x"⟧\"}"}`},
+		{"JSON among text", "", `["Here:\n\u0060\u0060{\"token\": \"x\"}","{\"token\":\"x\"}{\"a\":\"{\\\"pwd\\\":1"]`,
+			`["Here:\n` + "``" + `{\"token\": \"⟦token "x"⟧\"}","{\"token\":\"⟦token "x"⟧\"}{\"a\":\"{\\\"pwd\\\":\\\"⟦pwd 1⟧\\\""]`},
 		{"JSON in JSON as text", "", `["{\"a\":\"{\\\"pwd\\\":\\\"x\\\"}\"}"]`, `["{\"a\":\"{\\\"pwd\\\":\\\"⟦pwd "x"⟧\\\"}\"}"]`},
 		{"match in JSON as text", `re=\d{4}`, `{"text":"{\"a\":\"1234\",\"b\":\"\\u0031234\"}"}`, `{"text":"{\"a\":\"⟦match "1234"⟧\",\"b\":\"⟦match "1234"⟧\"}"}`},
 		{"placeholder", "", `{"token":"«redacted:other:0123456789abcdef»","pwd":"«redacted:other:0123»"}`,
@@ -119,9 +121,21 @@ func TestRedactText(t *testing.T) {
 		"key sk-abc and sk-d":           `key ⟦match "sk-abc"⟧ and ⟦match "sk-d"⟧`,
 		`{"token":"x","k":"sk-\u0061"}`: `{"token":"⟦token "x"⟧","k":"⟦match "sk-a"⟧"}`,
 		"token=x":                       "token=x",
-		"sk-a\xff":                      "sk-a\xff",
+		"sk-a\xff":                      "⟦match \"sk-a\"⟧\xff",
+
+		// What only resembles JSON.
+		"{\"token\":\"x\",\"a\":\"\xff\"}":                      "{\"token\":\"⟦token \"x\"⟧\",\"a\":\"\xff\"}",
+		`{"a":{"token" : "x\"y\\","pwd":-1.50,"k":"t`:           `{"a":{"token" : "⟦token "x\"y\\"⟧","pwd":"⟦pwd -15e-1⟧","k":"t`,
+		`{"a":1,"token":"x\"`:                                   `{"a":1,"token":"⟦token "x\""⟧`,
+		`n":1,"API-Key":12`:                                     `n":1,"API-Key":"⟦apikey 12⟧"`,
+		"`{\"to\\u006ben\":\n\"x\"}` and {\"a\":[{\"pwd\":1}]}": "`{\"to\\u006ben\":\n\"⟦token \"x\"⟧\"}` and {\"a\":[{\"pwd\":\"⟦pwd 1⟧\"}]}",
+		"\ufeff{\"token\":\"x\"}":                               "\ufeff{\"token\":\"⟦token \"x\"⟧\"}",
+		`a="{\"token\":\"x\\\"y\",\"pwd\": 1}" :`:               `a="{\"token\":\"⟦token "x\\\"y"⟧\",\"pwd\": \"⟦pwd 1⟧\"}" :`,
+		`"tokens":"x" : "token":true "token":["x"]`:             `"tokens":"x" : "token":true "token":["x"]`,
+		`{"token":"⟦other 1⟧"`:                                  `{"token":"⟦other 1⟧"`,
+		`{"token":"` + `" "pwd":""`:                             `{"token":"` + `" "pwd":""`,
 	} {
-		if got := r.Text(text); got != fillIn(want) {
+		if got := r.Text(fillIn(text)); got != fillIn(want) {
 			t.Errorf("%q: got %q, want %q", text, got, fillIn(want))
 		}
 	}

@@ -118,7 +118,7 @@ func (w *redaction) member(i int, token string, k *secretKey, p place) (end int)
 // inString looks into the string text[from:to], plain if it has no escape.
 func (w *redaction) inString(from, to int, plain bool) {
 	inside := w.text[from+1 : to-1]
-	if len(w.r.matches) == 0 && (plain || strings.IndexByte(`{[ \`, inside[0]) < 0 || !w.r.odd && !w.r.suspect(inside)) {
+	if len(w.r.matches) == 0 && (plain || !w.r.odd && !w.r.suspect(inside)) {
 		return // no JSON, which would need escapes for its keys, or none with a key to replace
 	}
 	s := decode(inside)
@@ -148,4 +148,74 @@ func (w *redaction) put(from, to int, value string) {
 	w.out.WriteString(w.text[w.copied:from])
 	w.out.WriteString(value)
 	w.copied = to
+}
+
+// loosely replaces the values of keys in what only resembles JSON: a part of it, or some among other text, also within a
+// string, where quotes have backslashes.
+func (r *Redactor) loosely(s string) string {
+	w := redaction{scanner: scanner{text: s}}
+	for i := 0; i < len(s); i++ {
+		n := strings.IndexByte(s[i:], ':')
+		if n < 0 {
+			break
+		}
+		i += n
+		quoted, ok := strings.CutSuffix(strings.TrimRight(s[w.copied:i], whiteSpace), `"`)
+		if !ok {
+			continue
+		}
+		name := strings.TrimRight(quoted, `\`)
+		depth := len(quoted) - len(name)
+		name = name[strings.LastIndexByte(name, '"')+1:]
+		if strings.IndexByte(name, '\\') >= 0 {
+			name, _ = unquote(`"` + name + `"`)
+		}
+		k := r.secret(name)
+		if k == nil {
+			continue
+		}
+		from, to := looseValue(s, i+1)
+		value := s[from:to]
+		if value == "" || placeholder.FindString(value) == value {
+			continue
+		}
+		if s[from-1] == '"' {
+			w.put(from, to, r.placeholder(k.name, canonicalID(`"`+value+`"`)))
+		} else {
+			mark := strings.Repeat(`\`, depth) + `"`
+			w.put(from, to, mark+r.placeholder(k.name, canonicalID(value))+mark)
+		}
+		i = to - 1
+	}
+	return w.done()
+}
+
+// looseValue returns where the inside of the string is that begins at s[i:], or the number, behind white space; nothing
+// if there is neither. The string need not end.
+func looseValue(s string, i int) (from, to int) {
+	for i < len(s) && strings.IndexByte(whiteSpace, s[i]) >= 0 {
+		i++
+	}
+	from = i
+	for from < len(s) && s[from] == '\\' {
+		from++
+	}
+	depth := from - i // backslashes before a quote that is no part of the string
+	if from == len(s) || s[from] != '"' {
+		for to = i; to < len(s) && (isNumber(s[to]) || to > i && strings.IndexByte(".eE+", s[to]) >= 0); {
+			to++
+		}
+		return i, to
+	}
+	from++
+	for to = from; to < len(s); to++ {
+		n := 0
+		for ; to < len(s) && s[to] == '\\'; to++ {
+			n++
+		}
+		if to < len(s) && s[to] == '"' && (n <= depth || (n-depth)/(depth+1)%2 == 0) {
+			return from, max(from, to-min(n, depth))
+		}
+	}
+	return from, len(s)
 }

@@ -63,17 +63,16 @@ func widenRules(h *TapeHeader, rules []RedactRule, userKey []byte) (*Redactor, e
 	return newTapeRedactor(h, userKey)
 }
 
-// entry takes the secrets out of a line. A nil Redactor takes none.
+// entry takes the secrets out of a line: out of its message, headers, text and event. A nil Redactor takes none.
 func (r *Redactor) entry(e *Entry) {
+	if r == nil {
+		return
+	}
 	if msg := r.Message(e.Msg); msg != e.Msg {
 		e.Msg, e.Headers = msg, withoutParams(e.Headers)
 	}
 	e.Headers = r.Message(e.Headers)
-	switch e.Kind {
-	case lineOpen, lineExit, lineDropped, lineBlind, lineClose: // the proxy's own words
-	default:
-		e.Text = r.Text(e.Text)
-	}
+	e.Text, e.Event = mapEvent(e, r.Text), r.Text(e.Event)
 }
 
 // mapEvent returns the text of e with f applied to it. If e is a server-sent event that is no message, f sees its data

@@ -38,6 +38,8 @@ func TestRedactTape(t *testing.T) {
 		Entry{Kind: lineStderr, Text: "pin 12 é"},
 		Entry{Kind: lineRaw, Dir: dirToClient, Text: "pin 12"},
 		Entry{Kind: lineRaw, Dir: dirToClient, Text: "\xff 12"},
+		Entry{Kind: lineRaw, Dir: dirToClient, Via: viaSSE, Event: "id 12", Text: "id: 3\ndata: {\"pwd\":\ndata: {\"token\":\"x\"}}\n\n"},
+		Entry{Kind: lineRaw, Dir: dirToClient, Via: viaSSE, Event: "3", Text: "id: 3\rdata: {}\r\r"},
 		Entry{Kind: "later", Text: "12"},
 		Entry{Kind: lineExit, Text: "exit status 12"},
 	)
@@ -52,6 +54,11 @@ func TestRedactTape(t *testing.T) {
 		{`"token":"a","x":"12"`, `"token":"⟦token "a"⟧","x":"⟦match "12"⟧"`},
 		{`pin 12 \u00e9`, `pin ⟦match "12"⟧ é`}, {`pin 12 é`, `pin ⟦match "12"⟧ é`},
 		{base64.StdEncoding.EncodeToString([]byte("pin 12")), base64.StdEncoding.EncodeToString([]byte(fillIn(`pin ⟦match "12"⟧`)))},
+		{base64.StdEncoding.EncodeToString([]byte("\xff 12")), base64.StdEncoding.EncodeToString([]byte(fillIn("\xff ⟦match \"12\"⟧")))},
+		{`id 12`, `id ⟦match "12"⟧`},
+		{base64.StdEncoding.EncodeToString([]byte("id: 3\ndata: {\"pwd\":\ndata: {\"token\":\"x\"}}\n\n")),
+			base64.StdEncoding.EncodeToString([]byte(fillIn("id: 3\ndata: {\"pwd\":\ndata: {\"token\":\"⟦token \"x\"⟧\"}}\n\n")))},
+		{`exit status 12`, `exit status ⟦match "12"⟧`},
 		{`"text":"12"`, `"text":"⟦match "12"⟧"`},
 		{`,"secret":"s","note":{"pwd":[1.0]}`, ""},
 	} {
@@ -62,7 +69,7 @@ func TestRedactTape(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want[:cut])
 	}
 	tape, entries, err := readTape(got)
-	if err != nil || len(tape.Warnings()) > 0 || len(entries) != 7 || !reflect.DeepEqual(tape.Eras, []string{"initialize"}) {
+	if err != nil || len(tape.Warnings()) > 0 || len(entries) != 9 || !reflect.DeepEqual(tape.Eras, []string{"initialize"}) {
 		t.Errorf("got %d lines, %v, %v", len(entries), err, tape.Warnings())
 	}
 	if again, err := redactedTape(t, got, []byte(testRedactKey), `re=\d\d`); err != nil || again != got {
