@@ -28,6 +28,7 @@ type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
 	HTTP   bool       // the server is spoken to over HTTP
 	Redact *Redactor  // nil changes nothing
+	Max    int        // bytes of a line; parts of a longer one are left out; 0 for any
 	// Secrets never come on a tape, nor does the session id of an HTTP server.
 	Secrets []*knownSecret
 	Log     *slog.Logger
@@ -281,6 +282,10 @@ func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	e.Session = r.session(s)
 	r.clean(s, e)
 	fields := appendFields(room[:0], e)
+	if r.Max > 0 && len(fields)+len(e.Msg)+stampLength > r.Max {
+		r.shorten(e)
+		fields = appendFields(room[:0], e)
+	}
 	r.mu.Lock()
 	if seq = r.stamp(e.Kind); seq != 0 {
 		r.buf = append(r.buf, fields...)

@@ -10,7 +10,12 @@ import (
 	"strings"
 )
 
-const minKnownSecret = 4 // bytes; what is shorter occurs everywhere
+const (
+	minKnownSecret = 4 // bytes; what is shorter occurs everywhere
+
+	stampLength = 64       // bytes that a line has at most beside its fields and its message
+	maxInShort  = 64 << 10 // bytes of what stays in a line that became too long
+)
 
 // A knownSecret is a text that must not come on a tape, whatever the rules are: the proxy sends it to the server, which may
 // repeat it anywhere.
@@ -173,4 +178,37 @@ func (h *hiding) replace(s string) string {
 		h.replacer = strings.NewReplacer(list...)
 	}
 	return h.replacer.Replace(s)
+}
+
+// shorten makes a line that placeholders have made too long for those who read the tape one that is not.
+func (r *Recorder) shorten(e *Entry) {
+	short := func(s string) string {
+		if len(s) > maxInShort {
+			return r.Redact.mark("message", s)
+		}
+		return s
+	}
+	e.Text, e.Event = short(e.Text), short(e.Event)
+	if len(e.Headers) > maxInShort {
+		e.Headers = ""
+	}
+	if e.Msg == "" {
+		return
+	}
+	var members []string
+	eachMember(e.Msg, func(key, value string) {
+		switch key {
+		case "params", "result", "error":
+			value = `{"redacted":"` + r.Redact.mark("message", value) + `"}`
+		case "id", "method":
+			if len(value) > maxInShort {
+				value = quote(short(value))
+			}
+		case "jsonrpc":
+		default:
+			return
+		}
+		members = append(members, quote(key)+":"+value)
+	})
+	e.Msg = "{" + strings.Join(members, ",") + "}"
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -125,5 +126,38 @@ func TestRecordHeaderSecrets(t *testing.T) {
 	}
 	if want := "Basic " + credentials + "," + credentials; strings.Join(got, ",") != want {
 		t.Errorf("got %q, want %s", got, want)
+	}
+}
+
+// However much longer placeholders make a message, its line can be read.
+func TestRecordShortens(t *testing.T) {
+	x := sessOpen(t, sessBounds())
+	defer x.p.Close()
+	path := filepath.Join(t.TempDir(), "t.jsonl")
+	r := recordFile(t, path)
+	r.Redact, r.Max = testRedactor(t, "re=[a-z]"), 2<<20
+	many := `["` + strings.Repeat(`a","`, 60<<10) + `a"]`
+	for _, text := range []string{
+		`{"jsonrpc":"2.0", "id":"x","method":"m","params":` + many + `,"more":` + many + `}`,
+		`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x","data":` + many + `}}`,
+		`{"jsonrpc":"2.0","id":2,"result":{"a":[1.0]}}`,
+	} {
+		if _, err := r.Intercept(t.Context(), x.s, sessParse(t, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Garbage(x.s, many)
+	r.Close()
+	_, entries := recordRead(t, path)
+	for i, want := range []string{
+		`^{"jsonrpc":"2.0","id":"x","method":"m","params":{"redacted":"«redacted:message:[0-9a-f]{16}»"}}$`,
+		`^{"jsonrpc":"2.0","id":1,"error":{"redacted":"«redacted:message:[0-9a-f]{16}»"}}$`,
+		`^{"jsonrpc":"2.0","id":2,"result":{"a":\[1.0\]}}$`,
+		`^«redacted:message:[0-9a-f]{16}»$`,
+	} {
+		e := entries[i+1]
+		if got := e.Msg + e.Text; !regexp.MustCompile(want).MatchString(got) || e.Size > r.Max {
+			t.Errorf("got a line of %d bytes, %.200s, want %s", e.Size, got, want)
+		}
 	}
 }

@@ -106,7 +106,7 @@ type Redactor struct {
 // A secretKey is a key whose value is replaced.
 type secretKey struct {
 	name  string // in placeholders
-	whole bool   // any value is replaced, not just strings and numbers, and arrays of them
+	whole bool   // any value is replaced, not just strings, numbers, and arrays that hold nothing else
 }
 
 // A redactPointer leads to a value that is replaced.

@@ -108,11 +108,22 @@ func (w *redaction) member(i int, token string, k *secretKey, p place) (end int)
 		return w.replace(i, hit.name)
 	case p.top && scalar && (token == "id" || token == "method" || token == "jsonrpc"):
 		return w.skip(i)
-	case k != nil && (k.whole || scalar):
+	case k != nil && (k.whole || scalar || c == '[' && w.isList(i)):
 		return w.replace(i, k.name)
 	}
 	inner.list = k
 	return w.pass(i, inner)
+}
+
+// isList reports whether an array has elements and all of them are strings or numbers. One placeholder stands for those: of
+// many small ones each would take more room than the value.
+func (w *redaction) isList(i int) bool {
+	for i = w.space(i + 1); w.text[i] == '"' || isNumber(w.text[i]); i = w.space(i + 1) {
+		if i = w.space(w.skip(i)); w.text[i] == ']' {
+			return true
+		}
+	}
+	return false
 }
 
 // inString looks into the string text[from:to], plain if it has no escape.

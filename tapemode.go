@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -224,8 +225,8 @@ func (p *replay) Close() error {
 	return nil
 }
 
-// longestLine is how many bytes a line of a tape may have when a message may have so many.
-func longestLine(c *Config) int { return 2*c.MaxMessage + 1<<20 }
+// longestLine is how many bytes a line of a tape may have when a message may have so many: placeholders make it longer.
+func longestLine(c *Config) int { return 8*min(c.MaxMessage, math.MaxInt/16) + 1<<20 }
 
 // openRecorder makes the Recorder that c asks for, and its tape.
 func openRecorder(ctx context.Context, c *Config, log *slog.Logger) (*Recorder, error) {
@@ -235,6 +236,7 @@ func openRecorder(ctx context.Context, c *Config, log *slog.Logger) (*Recorder, 
 		r.rates = append(r.rates, eventRate{DumpRate: rate})
 	}
 	r.Pass = c.TapeError == "pass"
+	r.Max = longestLine(c)
 	r.HTTP, r.Secrets = c.URL != nil, headerSecrets(c.Headers)
 	r.Header.Client, r.Header.Server = "stdio", "stdio"
 	if c.Listen != "" {
