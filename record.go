@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,9 +36,11 @@ type Recorder struct {
 	Pass    bool
 	Fail    func() // nil for nobody
 
-	closed chan struct{}
-	aside  sync.WaitGroup // follow, and dumps
-	dog    *time.Timer    // for the write that goes on
+	refuses atomic.Bool // the tape has failed, and Pass is not set
+	closed  chan struct{}
+	aside   sync.WaitGroup // follow, and dumps
+	ends    sync.WaitGroup // of tapes that others follow
+	dog     *time.Timer    // for the write that goes on
 
 	lock  chan struct{} // holds a value while the following is used; taken before mu
 	file  *tapeFile
@@ -96,21 +99,15 @@ func (r *Recorder) Intercept(_ context.Context, s *Session, m *Message) (*Messag
 		r.message(s, m)
 	}
 	if m.Dir == ToServer {
-		return m, r.before(m)
+		return m, r.before()
 	}
 	return m, nil
 }
 
 // before sees to the line of a message to the server before that goes there. A Conn on stdio does so itself, for many at
 // a time, but when the tape has failed it need not come to that.
-func (r *Recorder) before(m *Message) error {
-	r.mu.Lock()
-	failed := r.failed
-	r.mu.Unlock()
-	if failed != nil && !r.Pass {
-		return errNotRecorded(failed)
-	}
-	if r.HTTP {
+func (r *Recorder) before() error {
+	if r.HTTP || r.refuses.Load() {
 		return r.Flush()
 	}
 	return nil

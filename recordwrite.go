@@ -25,17 +25,22 @@ func (r *Recorder) Flush() error {
 	}
 	defer func() { <-r.lock }()
 	r.mu.Lock()
-	failed, lines, before := r.failed, r.take(), r.header()
+	failed, lines := r.failed, r.take()
+	var header, next TapeHeader
 	var end *Entry
-	if full := r.file.full(); r.ring == nil && len(lines) > 0 && (full == 2 || full == 1 && r.open == 0) {
+	if r.ring != nil {
+		// its file is for dumps
+	} else if !r.file.begun {
+		header = r.header()
+	} else if full := r.file.full(); len(lines) > 0 && (full == 2 || full == 1 && r.open == 0) {
 		end = r.end()
 		r.start, r.counts.lines, r.counts.messages = time.Now(), 0, 0
 		r.continues = r.open > 0
 		if !r.continues { // the next one stands alone
 			r.seq, r.counts = 0, tapeCounts{}
 		}
+		next = r.header()
 	}
-	h := r.header()
 	r.mu.Unlock()
 	switch {
 	case failed != nil && !r.Pass:
@@ -48,12 +53,16 @@ func (r *Recorder) Flush() error {
 	}
 	r.dog.Reset(recordWait)
 	defer r.dog.Stop()
-	n, err := r.file.write(lines, before)
+	n, err := r.file.write(lines, header)
 	if err == nil && end != nil {
-		n, err = len(lines), r.file.finish(end)
-		if err == nil {
-			_, err = r.file.write(nil, h)
-		}
+		old := r.file.part()
+		r.ends.Go(func() {
+			if err := old.finish(end); err != nil {
+				r.Log.Error("tape has no end", "file", old.path, "error", err)
+			}
+		})
+		n = len(lines)
+		_, err = r.file.write(nil, next)
 	}
 	if err != nil {
 		return r.fail(err, lines[n:])
@@ -126,13 +135,6 @@ func (r *Recorder) follow() {
 			r.recover()
 			wait = recordRetry
 		}
-		if r.ring == nil && r.acquire() == nil {
-			f, sum, size := r.file.f, r.file.sum, r.file.size
-			<-r.lock
-			if f != nil && size-sum.at.Load() > lazySum {
-				sum.catchUp(f, size)
-			}
-		}
 		r.mu.Lock()
 		if r.over || len(r.buf) == 0 && (r.failed == nil || !r.Pass) {
 			r.due = false
@@ -163,6 +165,7 @@ func (r *Recorder) fail(err error, lost []byte) error {
 	case r.Pass:
 		r.Log.Error("tape cannot be written: messages pass unrecorded", "error", err)
 	default:
+		r.refuses.Store(true)
 		r.Log.Error("tape cannot be written: calls are refused", "error", err)
 		if r.Fail != nil {
 			r.Fail()
@@ -221,7 +224,7 @@ func (r *Recorder) recover() {
 }
 
 // Close ends the tape, and returns the error for which it is not whole, once more if that was told before. Messages that
-// come after it are not recorded. It takes no longer than two writes may.
+// come after it are not recorded. A write that hangs does not hold it up for long.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
 	pass := r.failed != nil && r.Pass
@@ -253,6 +256,7 @@ func (r *Recorder) Close() error {
 		return fmt.Errorf("-tape: %w", hangs)
 	}
 	defer func() { <-r.lock }()
+	r.ends.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err = r.failed; err != nil {

@@ -11,21 +11,18 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 const (
 	tapeSyncInterval = time.Second
 	maxTapes         = 100_000 // names that are tried for the next tape of a recording
-	lazySum          = 1 << 20 // bytes that may wait to be summed up
 )
 
 // When a tape is brought to the disk.
@@ -46,29 +43,12 @@ type tapeFile struct {
 	f     *os.File // nil between two files
 	begun bool     // the header is in f
 	size  int64
-	sum   *runningSum
 	n     int    // files before this one
 	last  string // name of the file before
 
 	mu    sync.Mutex  // protects following
 	timer *time.Timer // for the next sync; nil if there is nothing to sync
 	err   error       // of a sync, not yet reported
-}
-
-// A runningSum is the SHA-256 of a file that grows. It may be used concurrently.
-type runningSum struct {
-	at  atomic.Int64 // so far
-	mu  sync.Mutex   // protects following
-	sum hash.Hash
-}
-
-// catchUp sums f up to size.
-func (s *runningSum) catchUp(f io.ReaderAt, size int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, err := io.Copy(s.sum, io.NewSectionReader(f, s.at.Load(), size-s.at.Load()))
-	s.at.Add(n)
-	return err
 }
 
 // A tapeState is how far a tape was recorded.
@@ -117,8 +97,6 @@ func (t *tapeFile) reopen(ctx context.Context, longest int) (state *tapeState, e
 	if err != nil {
 		return nil, err
 	}
-	t.sum = &runningSum{sum: r.sum}
-	t.sum.at.Store(t.size)
 	state.counts.eras = r.Eras
 	if r.Ended != nil { // without one is what going on is for
 		state.warnings = r.Warnings()
@@ -136,7 +114,7 @@ func (t *tapeFile) create() error {
 		switch {
 		case err == nil:
 			lockFile(f) // nobody else can have it
-			t.f, t.begun, t.size, t.sum = f, false, 0, &runningSum{sum: sha256.New()}
+			t.f, t.begun, t.size = f, false, 0
 			return nil
 		case !errors.Is(err, os.ErrExist) || t.n == maxTapes:
 			return err
@@ -233,11 +211,22 @@ func (t *tapeFile) full() int {
 	return 2
 }
 
-// finish writes the line end, whose Sum it sets, and closes the file.
+// part takes the file away, to be finished while the next one is written already.
+func (t *tapeFile) part() *tapeFile {
+	old := &tapeFile{path: t.name(), sync: t.sync, f: t.f, size: t.size}
+	t.stopSync()
+	t.f, t.last = nil, t.name()
+	t.n++
+	return old
+}
+
+// finish writes the line end, whose Sum it sets, and closes the file. To sum a file up takes about a second for a
+// gigabyte, which nobody should wait for who has a message.
 func (t *tapeFile) finish(end *Entry) error {
-	err := t.sum.catchUp(t.f, t.size)
+	sum := sha256.New()
+	_, err := io.Copy(sum, io.NewSectionReader(t.f, 0, t.size))
 	if err == nil {
-		end.Sum = hex.EncodeToString(t.sum.sum.Sum(nil))
+		end.Sum = hex.EncodeToString(sum.Sum(nil))
 		_, err = t.append(appendEntry(nil, end))
 	}
 	if err == nil && t.sync != syncNever {
@@ -251,15 +240,19 @@ func (t *tapeFile) close() error {
 	if t.f == nil {
 		return nil
 	}
-	t.mu.Lock()
-	if t.timer != nil {
-		t.timer.Stop()
-		t.timer = nil
-	}
-	t.mu.Unlock()
+	t.stopSync()
 	t.last = t.f.Name()
 	err := t.f.Close()
 	t.f = nil
 	t.n++
 	return err
+}
+
+func (t *tapeFile) stopSync() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
 }
