@@ -232,7 +232,7 @@ func (r *Recorder) Close() error {
 	if pass {
 		r.recover()
 	}
-	err := r.Flush()
+	r.Flush() // what fails is looked at below
 	r.mu.Lock()
 	if !r.over {
 		r.over = true
@@ -259,7 +259,8 @@ func (r *Recorder) Close() error {
 	r.ends.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err = r.failed; err != nil {
+	err := r.failed
+	if err != nil {
 		r.file.close()
 		if r.Pass {
 			return nil // that was its wish
