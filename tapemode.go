@@ -127,7 +127,7 @@ func runVerify(ctx context.Context, c *Config, std stdio) error {
 		Ignore: c.Ignore, Same: c.Same, AllowDestructive: c.AllowDestructive, Allow: c.Allow, Timeout: c.CallTimeout,
 		Max: c.MaxMessage, Redact: redact.Message, Log: log,
 	})
-	if err != nil {
+	if report == nil {
 		return err
 	}
 	if c.JUnit != "" {
@@ -140,7 +140,10 @@ func runVerify(ctx context.Context, c *Config, std stdio) error {
 	} else {
 		io.WriteString(std.out, report.Text())
 	}
-	if report.Code() != 0 {
+	switch {
+	case report.Interrupted:
+		return errors.New("interrupted: the report has what was compared until then, and nothing else may be concluded")
+	case report.Code() != 0:
 		return errFound
 	}
 	return nil
