@@ -207,6 +207,12 @@ func (p *configParser) first(name string) string {
 	return slices.Concat(all[0].values, all[1].values, all[2].values, []string{""})[0]
 }
 
+func (p *configParser) problemIf(wrong bool, format string, args ...any) {
+	if wrong {
+		p.problem(format, args...)
+	}
+}
+
 // isFlag reports whether word looks like a flag.
 func isFlag(word string) bool { return len(word) > 1 && word[0] == '-' }
 
@@ -378,45 +384,34 @@ func (p *configParser) check(c *Config, m *mode) {
 func (p *configParser) checkTool(c *Config) {
 	command, files := c.Args[0], len(c.Args)-1
 	want := 1 + btoi(command == "diff")
-	switch {
-	case !slices.Contains(strings.Fields("show stat check trim redact diff export"), command):
+	if !slices.Contains(strings.Fields("show stat check trim redact diff export"), command) {
 		p.problem("-mode=tape: %q is none of show, stat, check, trim, redact, diff and export", command)
-	case files != want:
-		p.problem("-mode=tape %s: got %d files, want %d", command, files, want)
-	case command == "trim" && (c.Session == 0) == (c.Exchange == 0):
-		p.problem("-mode=tape trim: want -session N or -exchange SEQ")
-	case command == "export" && c.HTML == c.HAR:
-		p.problem("-mode=tape export: want -html or -har")
-	case command == "redact" && c.Redact == nil:
-		p.problem("-mode=tape redact: want -redact RULE")
-	case command != "redact" && c.Redact != nil:
-		p.problem("%s: means nothing to -mode=tape %s", p.from["redact"], command)
+		return
 	}
+	p.problemIf(files != want, "-mode=tape %s: got %d files, want %d", command, files, want)
+	p.problemIf(command == "trim" && (c.Session == 0) == (c.Exchange == 0), "-mode=tape trim: want -session N or -exchange SEQ")
+	p.problemIf(command == "export" && c.HTML == c.HAR, "-mode=tape export: want -html or -har")
+	p.problemIf(command == "redact" && c.Redact == nil, "-mode=tape redact: want -redact RULE")
+	p.problemIf(command != "redact" && c.Redact != nil, "%s: means nothing to -mode=tape %s", p.from["redact"], command)
 }
 
 // checkTape finds what does not go together of what c says of a tape.
 func (p *configParser) checkTape(c *Config, m *mode, server bool) {
-	ci, _ := p.env("CI")
-	switch {
-	case m.name == "tape" && len(c.Args) > 1:
+	if m.name == "tape" && len(c.Args) > 1 {
 		p.checkTool(c)
-	case (m.name == "record" || m.name == "verify") && c.Tape == "":
-		p.problem("-mode=%s: -tape FILE is missing", m.name)
-	case m.name == "replay" && c.OnMiss != "error" && !server:
-		p.problem("%s: no server: want one of -stdio CMD, -url URL, -demo", p.from["on-miss"])
-	case m.name == "replay" && c.OnMiss == "error" && server:
-		p.problem("-mode=replay: a server is asked only with -on-miss pass or record")
-	case m.name == "replay" && c.OnMiss == "record" && c.Tape == "":
-		p.problem("%s: means nothing without -tape", p.from["on-miss"])
-	case m.name == "replay" && c.OnMiss == "record" && ci == "true":
-		p.problem("%s: record is not for CI, where the variable CI is true: a run would change the tape", p.from["on-miss"])
-	case c.TapeAppend && c.TapeRotate > 0:
-		p.problem("%s: does not go with -tape-rotate", p.from["tape-append"])
-	case c.TapeRing > 0 && (c.TapeAppend || c.TapeRotate > 0):
-		p.problem("%s: goes neither with -tape-append nor with -tape-rotate", p.from["tape-ring"])
-	case m.takes("redact") && m.name == "forward" && c.Tape == "" && (c.Redact != nil || c.RedactKey != nil):
-		p.problem("-redact and -redact-key mean nothing without -tape")
 	}
+	p.problemIf((m.name == "record" || m.name == "verify") && c.Tape == "", "-mode=%s: -tape FILE is missing", m.name)
+	if m.name == "replay" {
+		p.problemIf(c.OnMiss != "error" && !server, "%s: no server: want one of -stdio CMD, -url URL, -demo", p.from["on-miss"])
+		p.problemIf(c.OnMiss == "error" && server, "-mode=replay: a server is asked only with -on-miss pass or record")
+		p.problemIf(c.OnMiss == "record" && c.Tape == "", "%s: means nothing without -tape", p.from["on-miss"])
+		ci, _ := p.env("CI")
+		p.problemIf(c.OnMiss == "record" && ci != "" && ci != "0" && ci != "false",
+			"%s: record is not for CI, where the variable CI is set: a run would change the tape", p.from["on-miss"])
+	}
+	p.problemIf(c.TapeAppend && c.TapeRotate > 0, "%s: does not go with -tape-rotate", p.from["tape-append"])
+	p.problemIf(c.TapeRing > 0 && (c.TapeAppend || c.TapeRotate > 0), "%s: goes neither with -tape-append nor with -tape-rotate", p.from["tape-ring"])
+	p.problemIf(m.name == "forward" && c.Tape == "" && (c.Redact != nil || c.RedactKey != nil), "-redact and -redact-key mean nothing without -tape")
 }
 
 // maxConfig bounds the files that settings name, in bytes.

@@ -230,6 +230,27 @@ func TestProblemsModes(t *testing.T) {
 	})
 }
 
+func TestProblemsTape(t *testing.T) {
+	const ci = `-on-miss: record is not for CI, where the variable CI is set: a run would change the tape`
+	cases := []problemCase{
+		{"replay|-on-miss=record", "CI=yes", []string{`-on-miss: no server: want one of -stdio CMD, -url URL, -demo`, `-on-miss: means nothing without -tape`, ci}},
+		{"record|-demo|-tape-append|-tape-rotate=1MiB|-tape-ring=1MiB", "", []string{`-mode=record: -tape FILE is missing`,
+			`-tape-append: does not go with -tape-rotate`, `-tape-ring: goes neither with -tape-append nor with -tape-rotate`,
+			`-tape-append: means nothing without -tape`, `-tape-ring: means nothing without -tape`, `-tape-rotate: means nothing without -tape`}},
+		{"tape|trim|a|b|-redact=default", "", []string{`-mode=tape trim: got 2 files, want 1`, `-mode=tape trim: want -session N or -exchange SEQ`,
+			`-redact: means nothing to -mode=tape trim`}},
+	}
+	for _, value := range []string{"1", "true", "TRUE", "yes"} {
+		cases = append(cases, problemCase{"replay|-tape=t|-demo|-on-miss=record", "CI=" + value, []string{ci}})
+	}
+	checkProblems(t, cases)
+	for _, value := range []string{"", "0", "false"} {
+		if _, err := parseConfigIn(t.TempDir(), "replay|-tape=t|-demo|-on-miss=record", "CI="+value); err != nil {
+			t.Errorf("CI=%s: got %v", value, err)
+		}
+	}
+}
+
 func TestProblemsFlags(t *testing.T) {
 	checkProblems(t, []problemCase{
 		{"forward", "", []string{`-mode=forward: no server: want one of -stdio CMD, -url URL, -demo`}},

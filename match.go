@@ -39,7 +39,7 @@ type matcher struct {
 
 	mu     sync.Mutex    // protects following, and all liveSessions
 	taken  map[int64]int // how many live sessions are played from a recorded one
-	played []bool        // by index of calls
+	played []int32       // by index of calls: how often, but by no session that has left the recorded one since
 }
 
 // A liveSession is what was called so far: in a session, or, by calls without one, in the whole run.
@@ -61,7 +61,7 @@ type foundCall struct {
 func newMatcher(index *playIndex, o PlayerOptions) *matcher {
 	return &matcher{
 		index: index, strict: o.Order == orderStrict, exhausted: o.OnExhausted,
-		taken: map[int64]int{}, played: make([]bool, len(index.calls)),
+		taken: map[int64]int{}, played: make([]int32, len(index.calls)),
 	}
 }
 
@@ -71,24 +71,17 @@ func (x *matcher) find(l *liveSession, m *Message) foundCall {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	exact, wide := x.index.equal(key, loose)
-	var found foundCall
 	switch {
 	case len(wide) == 0:
 		return foundCall{-1, false, reasonNone}
 	case x.strict:
-		found = x.next(l, key, loose)
+		return x.next(l, key, loose)
+	case len(exact) > 0:
+		x.narrow(l, key, exact)
 	default:
-		if len(exact) > 0 {
-			x.narrow(l, key, exact)
-		} else {
-			x.narrow(l, loose, wide)
-		}
-		found = x.any(l, key, loose)
+		x.narrow(l, loose, wide)
 	}
-	if found.reason == "" {
-		x.played[found.call] = true
-	}
-	return found
+	return x.any(l, key, loose)
 }
 
 // hint narrows the choice of recorded sessions for l by a call that is answered by rule.
@@ -127,9 +120,36 @@ func (x *matcher) choose(l *liveSession, sessions []int64) {
 	}
 	if was {
 		x.taken[l.bound]--
+		x.countPlayed(l, -1)
 	}
 	l.bound = x.fewest(sessions)
 	x.taken[l.bound]++
+	x.countPlayed(l, 1)
+}
+
+// countPlayed adds n to how often the calls of the session that l is played from were, as far as l has come in it: those
+// it was given from another one have their equals there. It requires that x.mu is held.
+func (x *matcher) countPlayed(l *liveSession, n int32) {
+	if x.strict {
+		from, all := x.index.begin(l.bound)
+		for i := range min(l.count, all) {
+			x.played[from+i] += n
+		}
+		return
+	}
+	played := map[int32]bool{}
+	for key, count := range l.at {
+		exact, wide := x.index.equal(key, key) // it is one of the two
+		for _, group := range [...][]int32{exact, wide} {
+			group = x.index.of(group, l.bound)
+			for _, i := range group[:min(count, len(group))] {
+				played[i] = true
+			}
+		}
+	}
+	for i := range played {
+		x.played[i] += n
+	}
 }
 
 // fewest is the first of sessions, which are not none, that the fewest live ones are played from. It requires that x.mu
@@ -161,6 +181,7 @@ func (x *matcher) any(l *liveSession, key, loose uint64) foundCall {
 		}
 		if n < len(exact) {
 			l.at[key] = n + 1
+			x.played[exact[n]]++
 			return foundCall{call: exact[n]}
 		}
 		n = l.at[loose]
@@ -169,6 +190,7 @@ func (x *matcher) any(l *liveSession, key, loose uint64) foundCall {
 		}
 		if n < len(wide) {
 			l.at[loose] = n + 1
+			x.played[wide[n]]++
 			return foundCall{call: wide[n], loosened: true}
 		}
 		if x.exhausted != exhaustedCycle {
@@ -228,6 +250,7 @@ func (x *matcher) next(l *liveSession, key, loose uint64) foundCall {
 		switch {
 		case l.count < n && isThis(i):
 			l.count++
+			x.played[i]++
 			return foundCall{call: int32(i), loosened: x.index.calls[i].key != key}
 		case l.count < n:
 			return foundCall{int32(i), false, reasonOrder}
@@ -246,7 +269,7 @@ func (x *matcher) unused() (list []int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range x.index.plain {
-		if !x.played[i] && !x.index.calls[i].mismatch {
+		if x.played[i] <= 0 && !x.index.calls[i].mismatch {
 			list = append(list, int32(i))
 		}
 	}

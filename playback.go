@@ -342,7 +342,7 @@ func (b *playback) unanswered() {
 	c.p.count(func(r *replayReport) { r.unanswered++ })
 	e := &Error{Code: 502, Text: "no answer was recorded", Cause: errors.New("seq " + strconv.FormatInt(b.call.seq, 10) + " of the tape has no response")}
 	switch {
-	case status/100 == 2 && b.m.Stream != nil:
+	case status/100 == 2 && b.call.streamed && b.m.Stream != nil:
 		c.s.strike(ToServer, b.m.ID)
 		c.receive(&Message{Stream: b.m.Stream, Event: &Event{Retry: streamRetry}, Last: true}, nil)
 		return

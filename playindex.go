@@ -55,6 +55,7 @@ type playCall struct {
 	first, last      int32 // of the exchange, but for the response
 	after, afterLast int32 // what belonged to no call and came next
 	status           int16 // of the HTTP response without a message, 0 for none
+	streamed         bool  // it was that of a stream
 	rule             bool  // such calls are answered by rule
 	failed           bool  // response is an error
 	cancelled        bool  // by the client
@@ -109,7 +110,7 @@ func (x *playIndex) call(seq int64) *playCall {
 func (x *playIndex) add(e *Entry) {
 	if e.Kind == lineRaw && e.Status != 0 {
 		if c := x.call(e.X); c != nil && e.Dir == dirToClient {
-			c.status = int16(e.Status)
+			c.status, c.streamed = int16(e.Status), e.Via == viaSSE
 		}
 	}
 	if e.Kind != lineMsg || e.Local && e.Re == 0 {

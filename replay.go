@@ -273,8 +273,11 @@ func (c *playerConn) noted(ctx context.Context, m *Message) error {
 			c.play(&playback{conn: c, call: call, m: m, stage: playAfter, line: call.after})
 		}
 	}
-	if c.real.get() != nil || c.p.o.Record != nil && m.Method == methodInitialized {
+	if c.real.get() != nil {
 		return c.pass(ctx, m)
+	}
+	if m.Method == methodInitialized {
+		c.real.initialized(m)
 	}
 	return nil
 }

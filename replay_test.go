@@ -372,7 +372,7 @@ func TestReplaySessionsNeverCross(t *testing.T) {
 				}
 				c.hears(want...)
 			}
-			g.reports(true, "0 of ")
+			g.reports(true, " 0 of ")
 		})
 	}
 }

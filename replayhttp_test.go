@@ -181,6 +181,13 @@ func TestReplayStreamEnds(t *testing.T) {
 			}
 		}
 	})
+	replayInFront(t, strings.ReplaceAll(tape, `"via":"sse","status":200`, `"via":"json","status":200`), PlayerOptions{}, func(g *frontRig, p *Player) {
+		session := replaySession(g, "c") // the server's answer was no message
+		got := frontBody(t, g.do("POST", replayCall(`1`, "b", `{}`), session))
+		if !strings.Contains(got, `"error":{"code":502,"message":"no answer was recorded"`) {
+			t.Errorf("got %s", got)
+		}
+	})
 	replaying(t, tape, PlayerOptions{}, func(g *replayRig) { // on stdio no stream ends
 		g.open(false).asks(replayCall(`1`, "b", `{}`), `{"jsonrpc":"2.0","id":1,"error":{"code":502,"message":"no answer was recorded"…`)
 	})

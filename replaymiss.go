@@ -17,11 +17,13 @@ const missHandshake = `"mcpproxy-replay-handshake"`
 // value is ready.
 type missServer struct {
 	dialling sync.Mutex // held while the server is reached, one call waiting for the other
+	saying   sync.Mutex // held while the handshake is recorded, likewise
 
 	mu     sync.Mutex // protects following
 	server Server     // nil before
 	params string     // of the client's initialize
 	closed bool
+	unsaid []*Message    // the handshake, as far as it is not recorded: a call, its answer and what the client said to that
 	gone   error         // why the server ended; nil if it did not
 	shook  chan *Message // for the answer to the handshake; nil before
 }
@@ -54,6 +56,9 @@ func (s *missServer) close() error {
 // pass lets the server have m, which nothing on the tape answers.
 func (c *playerConn) pass(ctx context.Context, m *Message) error {
 	if c.p.o.Record != nil {
+		if err := c.recordHandshake(ctx); err != nil {
+			return err
+		}
 		out, err := c.p.o.Record(ctx, c.s, m)
 		if err != nil {
 			return err
@@ -181,17 +186,48 @@ func (c *playerConn) recordedReceive(m *Message) {
 	c.receive(m, nil)
 }
 
-// recordedRule answers a part of the handshake by rule and records it, so that the tape of what is missing has one.
-func (c *playerConn) recordedRule(ctx context.Context, b *playback) error {
-	if _, err := c.p.o.Record(ctx, c.s, b.m); err != nil {
-		return err
-	}
+// answeredRule answers a part of the handshake by rule. It is recorded before the first call that is not on the tape, so
+// that the tape of what is missing has a handshake, and none is added where nothing is missing.
+func (c *playerConn) answeredRule(ctx context.Context, b *playback) error {
 	m, err := Parse(`{"jsonrpc":"2.0","id":` + b.m.ID + `,"result":` + b.result + `}`)
 	if err != nil {
 		return &Error{Code: 502, Text: "tape could not be read", Cause: err}
 	}
-	m.Stream, m.More = b.m.Stream, b.m.More
-	c.recordedReceive(m)
+	m.Dir, m.Stream, m.More, m.Answers = ToClient, b.m.Stream, b.m.More, c.s.lookup(ToServer, b.m.ID)
+	c.real.mu.Lock()
+	c.real.unsaid = []*Message{b.m, m}
+	c.real.mu.Unlock()
+	if c.real.get() != nil {
+		if err := c.recordHandshake(ctx); err != nil {
+			return err
+		}
+	}
+	c.receive(m, nil)
+	return nil
+}
+
+// initialized notes that the client said so, for the tape.
+func (s *missServer) initialized(m *Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unsaid) == 2 {
+		s.unsaid = append(s.unsaid, m)
+	}
+}
+
+// recordHandshake records what is not recorded of the handshake.
+func (c *playerConn) recordHandshake(ctx context.Context) error {
+	c.real.saying.Lock()
+	defer c.real.saying.Unlock()
+	c.real.mu.Lock()
+	unsaid := c.real.unsaid
+	c.real.unsaid = nil
+	c.real.mu.Unlock()
+	for _, m := range unsaid {
+		if _, err := c.p.o.Record(ctx, c.s, m); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

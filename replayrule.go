@@ -102,7 +102,7 @@ func (c *playerConn) rule(ctx context.Context, m, matched *Message) error {
 	case err != nil:
 		return &Error{Code: 502, Text: "tape could not be read", Cause: err}
 	case p.o.Record != nil && b.call == nil:
-		return c.recordedRule(ctx, b)
+		return c.answeredRule(ctx, b)
 	}
 	c.play(b)
 	return nil

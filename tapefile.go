@@ -45,6 +45,8 @@ type tapeFile struct {
 	size  int64
 	n     int    // files before this one
 	last  string // name of the file before
+	rest  bool   // behind size is what must go before anything is written: an end, or what broke off
+	whole bool   // that is an end
 
 	mu    sync.Mutex  // protects following
 	timer *time.Timer // for the next sync; nil if there is nothing to sync
@@ -84,7 +86,7 @@ func (t *tapeFile) reopen(ctx context.Context, longest int) (state *tapeState, e
 	}
 	r.All = true // what this program does not know is to stay as well
 	state = &tapeState{header: r.Header}
-	t.begun, t.size = true, r.offset
+	t.begun, t.rest, t.size = true, true, r.offset
 	err = r.Each(func(e *Entry) error {
 		if e.Kind != lineEnd {
 			t.size = e.Offset + int64(e.Size)
@@ -98,14 +100,11 @@ func (t *tapeFile) reopen(ctx context.Context, longest int) (state *tapeState, e
 		return nil, err
 	}
 	state.counts.eras = r.Eras
-	if r.Ended != nil { // without one is what going on is for
+	if t.whole = r.Ended != nil; t.whole { // without one is what going on is for
 		state.warnings = r.Warnings()
 	}
 	return state, nil
 }
-
-// goOn cuts off the end of a tape that was opened again, and what broke off of it.
-func (t *tapeFile) goOn() error { return t.f.Truncate(t.size) }
 
 // create makes the file for the next tape.
 func (t *tapeFile) create() error {
@@ -168,6 +167,12 @@ func (t *tapeFile) write(lines []byte, h TapeHeader) (n int, err error) {
 }
 
 func (t *tapeFile) append(lines []byte) (n int, err error) {
+	if t.rest && len(lines) > 0 {
+		if err := t.f.Truncate(t.size); err != nil {
+			return 0, err
+		}
+		t.rest = false
+	}
 	n, err = t.f.Write(lines)
 	if whole := bytes.LastIndexByte(lines[:n], '\n') + 1; whole < n {
 		n = whole
@@ -221,8 +226,12 @@ func (t *tapeFile) part() *tapeFile {
 }
 
 // finish writes the line end, whose Sum it sets, and closes the file. To sum a file up takes about a second for a
-// gigabyte, which nobody should wait for who has a message.
+// gigabyte, which nobody should wait for who has a message. A tape that was opened again and has got nothing keeps the
+// end that it has.
 func (t *tapeFile) finish(end *Entry) error {
+	if t.rest && t.whole {
+		return t.close()
+	}
 	sum := sha256.New()
 	_, err := io.Copy(sum, io.NewSectionReader(t.f, 0, t.size))
 	if err == nil {

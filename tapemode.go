@@ -149,7 +149,7 @@ func runVerify(ctx context.Context, c *Config, std stdio) error {
 		Ignore: c.Ignore, Same: c.Same, AllowDestructive: c.AllowDestructive, Allow: c.Allow, Timeout: c.CallTimeout,
 		Max: c.MaxMessage, Redact: redact.Message, Log: log,
 	})
-	if err != nil {
+	if report == nil {
 		return err
 	}
 	if c.JUnit != "" {
@@ -162,7 +162,10 @@ func runVerify(ctx context.Context, c *Config, std stdio) error {
 	} else {
 		io.WriteString(std.out, report.Text())
 	}
-	if report.Code() != 0 {
+	switch {
+	case report.Interrupted:
+		return errors.New("interrupted: the report has what was compared until then, and nothing else may be concluded")
+	case report.Code() != 0:
 		return errFound
 	}
 	return nil
@@ -290,5 +293,5 @@ func (r *Recorder) reopenFile(ctx context.Context, c *Config, file *tapeFile) er
 	r.seq, r.counts = state.seq, state.counts
 	now := time.Now()
 	r.start = now.Add(-max(now.Sub(state.header.Created), state.t)) // unless the clock was set back meanwhile
-	return file.goOn()
+	return nil
 }

@@ -78,14 +78,24 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 		report: &VerifyReport{Tape: name, Counts: map[Outcome]int{}, Warnings: index.warnings},
 	}
 	v.proxy = NewProxy(dialer, Bounds{Sessions: 2, Calls: maxTalkCalls, CallTimeout: o.Timeout}, o.Log, notesExchange)
-	defer v.proxy.Close()
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { // nothing waits for a server that does not read
+		defer close(ended)
+		v.proxy.Sessions.EndAll(errShutdown)
+	})
+	defer func() {
+		if !stop() {
+			<-ended
+		}
+		v.proxy.Close()
+	}()
 	for _, s := range v.sessions {
 		if err = v.play(ctx, s); err != nil {
 			break
 		}
 	}
 	v.report.Eras = slices.Compact(slices.Sorted(maps.Values(v.spoken)))
-	if err != nil && ctx.Err() == nil {
+	if v.report.Interrupted = ctx.Err() != nil && err != nil; err != nil && !v.report.Interrupted {
 		return nil, err
 	}
 	return v.report, err
@@ -120,6 +130,9 @@ func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
 		err = t.hangUp(ctx)
 	}
 	t.close()
+	for _, run := range t.open { // only when ctx has ended
+		run.check.fail(outcomeSkipped, "interrupted")
+	}
 	for _, c := range t.checks {
 		t.finish(c)
 	}

@@ -114,7 +114,7 @@ func verifyTape(t *testing.T, dialer Dialer, answers map[string]string, clients 
 		}
 		wait := func(id string) {
 			for {
-				m := <-talk.conn
+				m := <-talk.conn.queue
 				if m.Kind == Call {
 					talk.send(t.Context(), `"id":`+m.ID+`,"result":`+answers[m.Method])
 				}

@@ -19,7 +19,7 @@ const (
 )
 
 // call makes a recorded call again and compares the answer.
-func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
+func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) (err error) {
 	m, err := t.v.tape.message(x.call)
 	if err != nil {
 		return err
@@ -32,7 +32,11 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 		return t.lose(x)
 	}
 	began := time.Now()
-	defer func() { check.Took = time.Since(began) }()
+	defer func() {
+		if check.Took = time.Since(began); err != nil {
+			check.fail(outcomeSkipped, "interrupted")
+		}
+	}()
 	if m.Method == methodInitialize {
 		t.plan.hello = m.Params
 		if err := t.hangUp(ctx); err != nil { // another client's conversation, without a session id
@@ -59,7 +63,7 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 	case x.listens:
 		return t.subscribe(ctx, params, run)
 	case m.Method == methodInitialize || m.Method == methodDiscover && t.plan.era == eraStateless:
-		run.response, run.heard = t.hello.response, t.hello.heard
+		run.response, run.heard, run.flooded = t.hello.response, t.hello.heard, t.hello.flooded
 	case toSession && x.first != nil:
 		// The server asked during the first call what it asked on the tape in the answer to that.
 		if run.response = x.first.live; x.continued {
@@ -77,10 +81,15 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) error {
 	return t.answered(m, run)
 }
 
-// exchange makes a call and waits for the answer, which says so if the server is gone.
+// exchange makes a call and waits for the answer, which says so if the server is gone. A call during which the server says
+// more than is kept is given up: it might never end.
 func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) error {
 	t.begin(ctx, method, params, run)
-	return t.await(ctx, run, func() bool { return run.response != nil })
+	err := t.await(ctx, run, func() bool { return run.response != nil || run.flooded })
+	if err == nil && run.response == nil && run.flooded {
+		t.cancel(ctx, run)
+	}
+	return err
 }
 
 func refusalText(e *Error) string {
@@ -99,7 +108,7 @@ func (t *verifyTalk) subscribe(ctx context.Context, params string, run *running)
 
 // listen waits until n messages have come on a subscription, or its end.
 func (t *verifyTalk) listen(ctx context.Context, run *running, n int) error {
-	return t.patiently(ctx, t.v.o.Timeout, run, func() bool { return run.response != nil || len(run.heard) >= n })
+	return t.patiently(ctx, t.v.o.Timeout, run, func() bool { return run.response != nil || run.flooded || len(run.heard) >= n })
 }
 
 // unsubscribe waits until as much came on a subscription as is on the tape, and ends it, unless it has ended.
@@ -130,6 +139,8 @@ func (t *verifyTalk) answered(m *Message, run *running) error {
 	x, check, live := run.exchange, run.check, run.response
 	t.sequence(run)
 	switch {
+	case live == nil && run.flooded:
+		check.fail(outcomeExtra, "given up")
 	case x.ended && live == nil:
 		return nil // as then: nobody waits for an answer
 	case live == nil:
@@ -231,7 +242,7 @@ func (t *verifyTalk) inputs(run *running) (responses string, err error) {
 	responses = "{}"
 	eachMember(member(run.response.Result, "inputRequests"), func(key, request string) {
 		method, _ := unquote(member(request, "method"))
-		run.heard = append(run.heard, method)
+		run.hear(method)
 		q := t.recorded(method, run)
 		if q == nil || responses == "" || err != nil {
 			responses = ""

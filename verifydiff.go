@@ -6,11 +6,15 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 )
 
-const maxVerifyDiffs = 1000 // kept of one call
+const (
+	maxVerifyDiffs = 1000 // kept of one call
+	maxExtra       = 100  // of what the server said in addition during one call, in a report
+)
 
 // redacted is m with its secrets replaced as on the tape.
 func (v *verifier) redacted(m *Message) *Message {
@@ -78,8 +82,22 @@ func (t *verifyTalk) sequence(run *running) {
 	before := len(run.check.diffs)
 	t.compare(run.check, Pointer{"notifications"}, was, is)
 	if len(run.check.diffs) > before && len(missing) == 0 {
-		run.check.diffs, run.check.Extra = run.check.diffs[:before], extra
+		run.check.diffs, run.check.Extra = run.check.diffs[:before], shownExtra(extra)
 	}
+	if run.flooded {
+		run.check.Extra = append(run.check.Extra, heardTooMuch)
+	}
+}
+
+// shownExtra is what a report has of methods.
+func shownExtra(methods []string) (list []string) {
+	for _, method := range methods[:min(len(methods), maxExtra)] {
+		list = append(list, shorten(method))
+	}
+	if more := len(methods) - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return list
 }
 
 // An answerForm brings answers into a form in which those that say the same are equal.

@@ -35,6 +35,7 @@ type verifySession struct {
 	steps     []verifyStep
 	questions []*verifyQuestion
 	flying    map[*verifyExchange]bool // exchanges without an answer yet
+	alone     *verifyExchange          // the one of them that was never together with another; nil for none
 }
 
 // A verifyStep is what a client does next: begin an exchange, end a subscription, say something that belongs to none, or
@@ -137,11 +138,12 @@ func (x *verifyIndex) addCall(s *verifySession, e *Entry, m *Message) {
 	}
 	x.exchanges[e.Seq] = c
 	if !c.listens {
-		s.flying[c] = true
-		for other := range s.flying {
-			c.together = c.together || other != c
-			other.together = other.together || other != c
+		if c.together = len(s.flying) > 0; !c.together {
+			s.alone = c
+		} else if s.alone != nil {
+			s.alone.together, s.alone = true, nil
 		}
+		s.flying[c] = true
 	}
 	if m.Method == methodInitialize || s.hello == "" && m.Revision != "" {
 		s.hello = strings.Clone(m.Params)

@@ -42,7 +42,9 @@ type VerifyReport struct {
 	Ignored  int             `json:"ignored"`  // differences that -ignore covered
 	Carried  int             `json:"carried"`  // values in answers that the server made up and later calls used
 	Checks   []*VerifyCheck  `json:"checks"`
-	Warnings []string        `json:"warnings,omitempty"` // of the tape
+	// Interrupted says that there are more calls on the tape.
+	Interrupted bool     `json:"interrupted,omitempty"`
+	Warnings    []string `json:"warnings,omitempty"` // of the tape
 }
 
 // A VerifyCheck is what became of one call.
@@ -114,9 +116,9 @@ func (c *VerifyCheck) differ(d Difference) {
 	}
 }
 
-// Code is the exit status: 0 if nothing drifted, 1 if something did, or if nothing was compared.
+// Code is the exit status: 0 if nothing drifted, 1 if something did, or if nothing was compared, or not all.
 func (r *VerifyReport) Code() int {
-	return btoi(r.Compared == 0 || r.Counts[outcomeMatch]+r.Counts[outcomeSkipped] != len(r.Checks))
+	return btoi(r.Interrupted || r.Compared == 0 || r.Counts[outcomeMatch]+r.Counts[outcomeSkipped] != len(r.Checks))
 }
 
 // keptJSON is a value in a report; nil if it is absent. A large one is cut, and then a string.
@@ -230,6 +232,8 @@ func (r *VerifyReport) Summary() string {
 	}
 	verdict := "drift"
 	switch {
+	case r.Interrupted:
+		verdict = "interrupted, so nothing is known of the rest"
 	case r.Compared == 0:
 		verdict = "nothing was compared, so nothing is known"
 	case r.Code() == 0:
@@ -274,7 +278,7 @@ type (
 )
 
 // JUnit is the report as JUnit XML: a case for each call, whose class is its session, and a failure of its own if nothing
-// was compared.
+// was compared, or not all.
 func (r *VerifyReport) JUnit() []byte {
 	suite := junitSuite{Name: "mcpproxy verify " + r.Tape}
 	for _, c := range r.Checks {
@@ -294,8 +298,8 @@ func (r *VerifyReport) JUnit() []byte {
 		}
 		suite.Cases = append(suite.Cases, one)
 	}
-	if r.Compared == 0 {
-		suite.Cases = append(suite.Cases, junitCase{Name: "anything compared", Class: "verify", Seconds: "0", Failure: &junitFault{Message: r.Summary()}})
+	if r.Compared == 0 || r.Interrupted {
+		suite.Cases = append(suite.Cases, junitCase{Name: "all compared", Class: "verify", Seconds: "0", Failure: &junitFault{Message: r.Summary()}})
 		suite.Failures++
 	}
 	suite.Tests = len(suite.Cases)

@@ -7,9 +7,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,15 +20,16 @@ type verifyTalk struct {
 	live string // era of the server
 
 	s     *Session // nil while there is none
-	conn  verifyConn
+	conn  *verifyConn
 	hello *running // its handshake
 	ids   int64
 	gone  string // why there is none and will be none; "" if that is not known
 
-	came     map[string]int // what the server said in its own time, by method, less what it said on the tape until now
-	patience time.Duration  // for that
-	skipped  bool           // a call was not made: what it would have changed does not change
-	open     []*running     // subscriptions
+	came     map[string]int  // what the server said in its own time, by awaited method, less what it said on the tape until now
+	strays   map[string]bool // methods of what it asked in addition in its own time
+	patience time.Duration   // for that
+	skipped  bool            // a call was not made: what it would have changed does not change
+	open     []*running      // subscriptions
 	carried  *carriedValues
 	checks   []*VerifyCheck
 }
@@ -39,6 +40,8 @@ type running struct {
 	check    *VerifyCheck
 	exchange *verifyExchange // on the tape
 	heard    []string        // methods of what the server said during it
+	size     int             // bytes of those that are not as on the tape
+	flooded  bool            // the server said more than is kept
 	response *Message        // once it has come
 	told     int             // what the client said during it
 }
@@ -46,12 +49,34 @@ type running struct {
 // outside is what is running while no call of the tape is.
 func outside() *running { return &running{check: &VerifyCheck{}, exchange: &verifyExchange{}} }
 
+// hear notes that the server said something during the call, as far as that is kept.
+func (r *running) hear(method string) {
+	said := r.exchange.said
+	if i := len(r.heard); i < len(said) && said[i] == method {
+		r.heard = append(r.heard, said[i])
+		return
+	}
+	if r.size += len(method); len(r.heard) >= len(said)+maxHeard || r.size > maxHeardBytes {
+		r.flooded = true
+		return
+	}
+	r.heard = append(r.heard, strings.Clone(method)) // it is a part of the message
+}
+
 // ownTimePatience is how long a client waits in a session for what belongs to no call.
 const ownTimePatience = 5 * time.Second
 
 // talk makes a conversation for a session on the tape. It is not begun.
 func (v *verifier) talk(s *verifySession) *verifyTalk {
-	return &verifyTalk{v: v, plan: s, came: map[string]int{}, patience: ownTimePatience, carried: newCarriedValues(v.same)}
+	t := &verifyTalk{
+		v: v, plan: s, came: map[string]int{}, strays: map[string]bool{}, patience: ownTimePatience, carried: newCarriedValues(v.same),
+	}
+	for _, step := range s.steps {
+		if step.await != "" {
+			t.came[step.await] = 0
+		}
+	}
+	return t
 }
 
 // bridged reports whether the server speaks another era than the tape.
@@ -122,7 +147,7 @@ func (t *verifyTalk) shake(ctx context.Context, live string) error {
 }
 
 func (t *verifyTalk) dial(ctx context.Context) (err error) {
-	t.conn = make(verifyConn, maxHeard+maxTalkCalls)
+	t.conn = &verifyConn{queue: make(chan *Message, maxHeard+maxTalkCalls)}
 	t.s, err = t.v.proxy.Open(ctx, t.conn, "", false)
 	return err
 }
@@ -183,7 +208,7 @@ func (t *verifyTalk) cancel(ctx context.Context, run *running) {
 // await takes in what the server says until enough reports true, or the client cancels the call as on the tape, and sends
 // meanwhile what the client said during the recorded exchange. The error is that of ctx or of the tape.
 func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool) error {
-	for {
+	for ctx.Err() == nil { // when it has ended, what comes says only that
 		for x := run.exchange; run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
 			told := x.told[run.told].at
 			run.told++
@@ -199,14 +224,16 @@ func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool
 			return nil
 		}
 		select {
-		case m := <-t.conn:
+		case m := <-t.conn.queue:
+			t.conn.size.Add(-int64(len(m.Raw)))
 			if err := t.take(ctx, m, run); err != nil {
 				return err
 			}
+			run.flooded = t.conn.lost.Swap(false) || run.flooded
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
+	return ctx.Err()
 }
 
 // patiently is await for as long as patience. It is no error if that is over.
@@ -241,9 +268,11 @@ func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) err
 		t.send(ctx, `"id":`+m.ID+`,"result":{}`)
 	default:
 		if owner == nil || m.Method == methodRoots {
-			t.came[m.Method]++
+			if n, awaited := t.came[m.Method]; awaited {
+				t.came[strings.Clone(m.Method)] = n + 1
+			}
 		} else {
-			owner.heard = append(owner.heard, m.Method)
+			owner.hear(m.Method)
 		}
 		if m.Kind == Call {
 			return t.question(ctx, m, owner)
@@ -296,7 +325,11 @@ func (t *verifyTalk) recorded(method string, owner *running) (other *verifyQuest
 // extra notes that the server asked something that it did not ask on the tape, during which call nobody knows. What it
 // asked in another session, it asks in its own time: the recorded client may have been gone by then.
 func (t *verifyTalk) extra(method string) {
-	if !t.v.ownTime[method] && !slices.ContainsFunc(t.checks, func(c *VerifyCheck) bool { return c.Seq == 0 && c.Method == method }) {
+	if own := t.v.ownTime[method]; own || len(t.strays) == maxExtra {
+		return
+	}
+	if method = shorten(method); !t.strays[method] {
+		t.strays[method] = true
 		t.checks = append(t.checks, &VerifyCheck{Session: t.plan.number, Method: method, Extra: []string{"a request of the server"}})
 	}
 }
@@ -329,24 +362,32 @@ func (t *verifyTalk) tell(ctx context.Context, at lineAt) error {
 	return nil
 }
 
-// maxHeard is how many notifications and requests of a server may wait to be looked at; further ones are refused.
-const maxHeard = 10000
+const (
+	maxHeard      = 10000    // messages that may wait to be looked at, and that an exchange may have beside those on the tape
+	maxHeardBytes = 16 << 20 // of those that wait, and of the names of those methods
+	heardTooMuch  = "more than 10000 messages, or 16 MiB, that are not on the tape"
+)
 
 // A verifyConn is the client's end of a conversation: it keeps what comes until it is asked for, so that no server waits
 // for a client that writes. When the conversation ends, each call in flight is refused, so that nobody waits for ever.
-type verifyConn chan *Message
-
-func (c verifyConn) Send(_ context.Context, m *Message) error {
-	if m.Kind != Response && len(c) >= maxHeard {
-		return errClosed
-	}
-	select {
-	case c <- m:
-		return nil
-	default: // it has room for all responses
-		return errClosed
-	}
+type verifyConn struct {
+	queue chan *Message
+	size  atomic.Int64 // bytes of what is in it
+	lost  atomic.Bool  // there was no room for something
 }
 
-func (c verifyConn) Flush() error { return nil }
-func (c verifyConn) Close() error { return nil }
+func (c *verifyConn) Send(_ context.Context, m *Message) error {
+	if m.Kind == Response || len(c.queue) < maxHeard && c.size.Load() < maxHeardBytes {
+		select {
+		case c.queue <- m:
+			c.size.Add(int64(len(m.Raw)))
+			return nil
+		default: // it has room for all responses
+		}
+	}
+	c.lost.Store(true)
+	return errClosed
+}
+
+func (c *verifyConn) Flush() error { return nil }
+func (c *verifyConn) Close() error { return nil }
