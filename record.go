@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -123,7 +124,7 @@ func (r *Recorder) message(s *Session, m *Message) {
 	if m.Dir == ToServer {
 		e.Dir = dirToServer
 	}
-	r.travelled(&e, m)
+	r.travelled(&e, s, m)
 	switch call := m.Answers; {
 	case m.Kind == Call && m.Dir == ToServer:
 		r.mu.Lock()
@@ -180,7 +181,7 @@ func (r *Recorder) opaque(s *Session, m *Message) {
 		return
 	}
 	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: text}
-	r.travelled(&e, m)
+	r.travelled(&e, s, m)
 	if m.Within != nil {
 		e.X = m.Within.seq.Load()
 	}
@@ -188,9 +189,12 @@ func (r *Recorder) opaque(s *Session, m *Message) {
 }
 
 // travelled says how m got here.
-func (r *Recorder) travelled(e *Entry, m *Message) {
+func (r *Recorder) travelled(e *Entry, s *Session, m *Message) {
 	if m.Origin != nil {
-		names := []string{revisionHeader}
+		var names []string
+		if v := m.Origin.Header[revisionHeader]; len(v) > 0 && v[0] != cmp.Or(m.Revision, s.Revision()) {
+			names = []string{revisionHeader} // else it says nothing new
+		}
 		for name := range m.Origin.Header {
 			if strings.HasPrefix(name, headerParam) {
 				names = append(names, name)
@@ -351,7 +355,7 @@ func (r *Recorder) Ended(s *Session, reason error) {
 // Dropped records that m, which the server sent, reached nobody.
 func (r *Recorder) Dropped(s *Session, m *Message, why string) {
 	e := Entry{Kind: lineDropped, Dir: dirToClient, Text: why, Msg: onOneLine(m)}
-	r.travelled(&e, m)
+	r.travelled(&e, s, m)
 	r.add(s, &e)
 }
 

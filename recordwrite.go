@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -72,10 +73,13 @@ func (r *Recorder) Flush() error {
 
 // acquire takes r.lock, unless a write holds it for too long.
 func (r *Recorder) acquire() error {
-	select {
-	case r.lock <- struct{}{}:
-		return nil
-	default:
+	for range 10 { // a write is over sooner than a goroutine has gone to sleep
+		select {
+		case r.lock <- struct{}{}:
+			return nil
+		default:
+			runtime.Gosched()
+		}
 	}
 	t := time.NewTimer(recordWait)
 	defer t.Stop()
