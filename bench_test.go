@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,4 +150,37 @@ func BenchmarkStdioToStdio(b *testing.B) {
 		b.Fatal(err)
 	}
 	d.Close()
+}
+
+// BenchmarkRecord records calls and their answers, 25 at a time, as they come over stdio.
+func BenchmarkRecord(b *testing.B) {
+	file := &tapeFile{path: filepath.Join(b.TempDir(), "r.jsonl"), sync: syncNever}
+	if err := file.create(); err != nil {
+		b.Fatal(err)
+	}
+	r := newRecorder(file, slog.New(slog.DiscardHandler))
+	r.Redact = NewRedactor(nil, make([]byte, 32))
+	s := &Session{}
+	call, err := Parse(`{"jsonrpc":"2.0","id":1234567,"method":"tools/call","params":{"name":"echo","arguments":{"text":"` + strings.Repeat("x", 100) + `"}}}`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	call.own = &PendingCall{Message: call}
+	answer, err := Parse(`{"jsonrpc":"2.0","id":1234567,"result":{"content":[{"type":"text","text":"` + strings.Repeat("x", 100) + `"}]}}`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	answer.Dir, answer.Answers = ToClient, call.own
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		call.own.seq.Store(0)
+		r.Intercept(b.Context(), s, call)
+		r.Intercept(b.Context(), s, answer)
+		if i%25 == 0 {
+			r.Flush()
+		}
+	}
+	if err := r.Close(); err != nil {
+		b.Fatal(err)
+	}
 }

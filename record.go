@@ -19,7 +19,7 @@ import (
 // A Recorder writes what passes between the proxy and the server to a tape: its Intercept is the
 // interceptor next to the server. The line of a message to the server is in the hands of the operating
 // system before the message goes there: see [Recorder.Flush]. All other lines go with the next of those,
-// or a millisecond later. So the tape of a program that is killed lacks at most the last message of each
+// or two milliseconds later. So the tape of a program that is killed lacks at most the last message of each
 // conversation.
 //
 // When the tape cannot be written, the Recorder refuses every message to the server and calls Fail, once;
@@ -52,6 +52,7 @@ type Recorder struct {
 	start     time.Time  // of the tape; zero before the first line
 	buf       []byte     // lines that are not written yet
 	due       bool       // follow runs
+	flushes   int64      // that had lines
 	seq       int64
 	counts    tapeCounts // of the lines that are on the tape, or about to be
 	open      int        // sessions, transient ones included

@@ -96,6 +96,7 @@ var errHangs = errors.New("a write takes more than 10 s")
 // take returns the lines to be written. It requires both locks.
 func (r *Recorder) take() []byte {
 	lines := r.buf
+	r.flushes += int64(btoi(len(lines) > 0))
 	r.buf, r.spare = r.spare[:0], lines
 	if cap(lines) > recordBuffer {
 		r.spare = nil
@@ -125,16 +126,19 @@ func (r *Recorder) end() *Entry {
 // follow writes the lines that nobody waits for, tries a tape again that has failed, and ends when there is nothing to
 // do.
 func (r *Recorder) follow() {
-	for wait := recordDelay; ; {
+	for wait, last := recordDelay, int64(0); ; {
 		select {
 		case <-time.After(wait):
 		case <-r.closed:
 		}
 		wait = recordDelay
-		r.Flush()
 		r.mu.Lock()
-		failed, closed := r.failed, r.over
+		failed, closed, busy := r.failed, r.over, r.flushes != last
+		last = r.flushes
 		r.mu.Unlock()
+		if !busy || closed { // else others write, and all lines with theirs
+			r.Flush()
+		}
 		if failed != nil && r.Pass && !closed {
 			r.recover()
 			wait = recordRetry

@@ -71,8 +71,12 @@ func (r *Redactor) entry(e *Entry) {
 	if msg := r.Message(e.Msg); msg != e.Msg {
 		e.Msg, e.Headers = msg, withoutParams(e.Headers)
 	}
-	e.Headers = r.Message(e.Headers)
-	e.Text, e.Event = mapEvent(e, r.Text), r.Text(e.Event)
+	if e.Headers != "" {
+		e.Headers = r.Message(e.Headers)
+	}
+	if e.Text != "" || e.Event != "" {
+		e.Text, e.Event = mapEvent(e, r.Text), r.Text(e.Event)
+	}
 }
 
 // mapEvent returns the text of e with f applied to it. If e is a server-sent event that is no message, f sees its data
