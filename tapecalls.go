@@ -23,10 +23,11 @@ const (
 // TapeToolOptions says what of a tape a tool looks at, and how it prints that.
 type TapeToolOptions struct {
 	JSON     bool
-	Session  int64  // 0: all
-	Method   string // with * for anything; "": all
-	Exchange int64  // Seq of a client's call, 0: all
-	Max      int    // bytes of a line
+	Session  int64     // 0: all
+	Method   string    // with * for anything; "": all
+	Exchange int64     // Seq of a client's call, 0: all
+	Ignore   []Pointer // what may differ between two tapes
+	Max      int       // bytes of a line
 }
 
 // A tapeTool writes what it makes of a tape. Its memory has a bound, whatever the length of the tape.

@@ -212,7 +212,7 @@ func (d *tapeDiffer) pair(a, b *tapeExchange) error {
 			return err
 		}
 	}
-	var c Comparer
+	c := Comparer{Ignore: d.o.Ignore}
 	var found []Difference
 	shakes := isHandshake(callA.Method)
 	if answerA != nil && answerB != nil && answerA.Result == answerB.Result && answerA.Error == answerB.Error && !shakes {

@@ -135,6 +135,24 @@ func useDiff(t *testing.T, a, b string, o TapeToolOptions) (string, int) {
 	return out.String(), n
 }
 
+func TestDiffIgnores(t *testing.T) {
+	tape := func(text string) string {
+		return testTape(append(handshake(), toServer(0, 0, tapeCallText(2, "now", `{}`)), toClient(0, 5, textResult(2, text)))...)
+	}
+	place, err := ParsePointer("/result/content/*/text")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		ignore []Pointer
+		want   int
+	}{{nil, 1}, {[]Pointer{place}, 0}} {
+		if got, n := useDiff(t, tape("1"), tape("2"), TapeToolOptions{Ignore: c.ignore}); n != c.want {
+			t.Errorf("%v: got %d differences, want %d: %s", c.ignore, n, c.want, got)
+		}
+	}
+}
+
 func TestDiffTapes(t *testing.T) {
 	call := func(id int, name, arguments string) Entry { return toServer(0, 0, tapeCallText(id, name, arguments)) }
 	refused := call(9, "refused", "{}")

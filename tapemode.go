@@ -78,7 +78,7 @@ var errInterrupted = errors.New("interrupted")
 // applyTool writes what the tool that c asks for makes of files to out.
 func applyTool(c *Config, files [2]*os.File, out, stderr io.Writer) error {
 	in, name := files[0], c.Args[1]
-	o := TapeToolOptions{JSON: c.JSON, Session: int64(c.Session), Method: c.Method, Exchange: int64(c.Exchange), Max: longestLine(c)}
+	o := TapeToolOptions{JSON: c.JSON, Session: int64(c.Session), Method: c.Method, Exchange: int64(c.Exchange), Ignore: c.Ignore, Max: longestLine(c)}
 	switch c.Args[0] {
 	case "trim":
 		return trimTape(in, name, out, o)
