@@ -147,10 +147,10 @@ func (a *answer) whole(body string) {
 		a.c.receive(&Message{Raw: body, Stream: a.m.Stream, Reply: a.reply}, nil)
 		return
 	}
-	if body != "" && a.adopt(body) {
-		return
-	}
 	if body != "" {
+		if a.adopt(body) {
+			return
+		}
 		a.c.d.log.Info("server's answer is no message", "status", a.reply.Status, "bytes", len(body))
 	}
 	if a.m.Kind == Call { // nobody on stdio has a use for it, but it is to be recorded

@@ -13,7 +13,7 @@ import (
 
 const (
 	recordBuffer = 1 << 20          // bytes of lines that wait; more hold up who adds them
-	recordDelay  = time.Millisecond // for which a line waits at most, unless a write hangs
+	recordDelay  = time.Millisecond // between two looks at lines that nobody waits for; one waits for two of them at most
 	recordWait   = 10 * time.Second // for a write to the tape
 	recordRetry  = time.Second      // between two looks whether a tape can be written again
 )

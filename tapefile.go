@@ -249,12 +249,7 @@ func (t *tapeFile) close() error {
 	if t.f == nil {
 		return nil
 	}
-	t.stopSync()
-	t.last = t.f.Name()
-	err := t.f.Close()
-	t.f = nil
-	t.n++
-	return err
+	return t.part().f.Close()
 }
 
 func (t *tapeFile) stopSync() {
