@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"net/netip"
+	"regexp"
+	"time"
+)
+
+// A Rule is one rule of a rule file: what it does with the messages that meet all its conditions.
+type Rule struct {
+	Name string // as the file has it, or "rule 3" for the third; no two rules have the same
+	Line int    // of the file
+	When Condition
+	Action
+}
+
+// A Condition is what a message must meet. A field that is zero is no condition; of a list one must hold. The
+// patterns are those of [matchesName].
+type Condition struct {
+	Methods    []string // of the message, or of the call that a response answers
+	Tools      []string // tools/call
+	Prompts    []string // prompts/get, and completion/complete about a prompt
+	URIs       []string // of a resource, whatever is done with it
+	Dir        *Direction
+	Users      []string
+	Sessions   []string // ids towards the client; - is the one on stdio
+	IPs        []netip.Prefix
+	Transports []string // stdio or http, of the client
+	Revisions  []string
+	Where      []Demand
+	Every      int64    // each so many-th message of those that meet the above
+	Chance     *float64 // of those, this part
+	Seed       uint64   // of the chance
+	Seeded     bool     // else each start of the program has another seed
+	First      int64    // of those, so many
+}
+
+// A Demand is what a value of a message must be.
+type Demand struct {
+	At    rulePath
+	Match *regexp.Regexp // of a string, decoded, or the JSON text of a number, true or false; nil if Value counts
+	Value string         // JSON text, in the form of encodeJSON
+}
+
+// An actionKind is a word of the rule file.
+type actionKind uint8
+
+const (
+	actAllow actionKind = iota
+	actDeny
+	actRequire
+	actSet
+	actRemove
+	actReplace
+	actAnswer
+	actDelay
+	actFault
+	actLog
+	actTag
+)
+
+// String is the word.
+func (k actionKind) String() string {
+	return [...]string{"allow", "deny", "require", "set", "remove", "replace", "answer", "delay", "fault", "log", "tag"}[k]
+}
+
+// ends reports whether a rule of this kind that meets a message is the last to do so.
+func (k actionKind) ends() bool {
+	switch k {
+	case actAllow, actDeny, actRequire, actAnswer, actFault:
+		return true
+	}
+	return false
+}
+
+// What goes wrong when a rule says fault.
+const (
+	faultDrop       = "drop"       // the message is lost
+	faultTimeout    = "timeout"    // as if the call had taken too long
+	faultDisconnect = "disconnect" // the connection to the client breaks
+	faultMalformed  = "malformed"  // the message breaks off in the middle
+	faultDuplicate  = "duplicate"  // it comes twice
+	faultError      = "error"      // the call fails with a code
+)
+
+// An Action is what a rule does. Kind says which of the other fields count.
+type Action struct {
+	Kind    actionKind
+	Text    string       // deny: for the client; log: for the log; tag: the word
+	Demands []Demand     // require: each value that is there must be so, and there must be one
+	Set     []Assignment // in the order of the file
+	Remove  []rulePath
+	Replace *textReplacer
+	In      rulePath // replace: nil for all strings
+	Result  string   // answer: JSON text; "" for an error
+	Failure string   // answer: JSON text of an error object
+	Delay   time.Duration
+	Fault   string
+	Code    int // fault error: of JSON-RPC
+}
+
+// An Assignment is a value that a rule puts into a message.
+type Assignment struct {
+	At    rulePath
+	Value string // JSON text
+}
+
+// A RuleSet is a rule file.
+type RuleSet struct {
+	Deny  bool // calls and notifications that no rule allows are denied
+	Rules []*Rule
+}
