@@ -236,6 +236,7 @@ func (f *ruleFile) file(n ruleNode, set *RuleSet) {
 	f.expect(n, lists > 0, `"rules": a list, which is absent and may be empty`)
 }
 
+// rules reads the list of rules.
 func (f *ruleFile) rules(n ruleNode, set *RuleSet) {
 	if len(n.inner) > maxRules {
 		f.fail(n.inner[maxRules].from, "rules: more than %d", maxRules)
@@ -300,6 +301,7 @@ func (f *ruleFile) rule(n ruleNode, number int, rule *Rule) {
 	f.lines[rule.Name] = rule.Line
 }
 
+// isRuleName reports whether a rule may have the name s.
 func isRuleName(s string) bool {
 	notPrintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	return s != "" && utf8.RuneCountInString(s) <= maxRuleName && !strings.ContainsFunc(s, notPrintable)

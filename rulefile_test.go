@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const issueRules = `{"version": 1, "default": "allow", "rules": [
+const exampleRules = `{"version": 1, "default": "allow", "rules": [
   {"name": "no deletes",  "when": {"method": "tools/call", "tool": "delete_*"}, "deny": "deletes are off on this host"},
   {"name": "hide them",   "when": {"method": "tools/list", "dir": "to-client"}, "remove": "/result/tools[name=delete_*]"},
   {"name": "sandbox",     "when": {"tool": "read_file"}, "require": {"/params/arguments/path": "^/srv/data/[^.]*$"}},
@@ -40,7 +40,7 @@ func TestParseRulesExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parseRules(issueRules)
+	got, err := parseRules(exampleRules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestParseRulesRefusesRule(t *testing.T) {
 }
 
 func FuzzParseRules(f *testing.F) {
-	f.Add(issueRules)
+	f.Add(exampleRules)
 	f.Add("\ufeff// a\n{\"version\":1,\"default\":\"deny\",\"rules\":[{\"name\":\"rule 2\",\"log\":true}, {\"tag\":\"a\"}]}")
 	for _, action := range []string{`"allow":true`, `"set":{"/params":{}}`, `"answer":{"error":{"code":1,"message":"a"}}`, `"fault":"error:-1"`} {
 		f.Add(`{"version":1,"rules":[{"when":{"dir":["to-client"],"ip":"::1","where":{"/a[b=c]/*":1}},` + action + `}]}`)
