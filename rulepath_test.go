@@ -200,6 +200,7 @@ func ambiguous(text string) bool {
 type naivePath struct {
 	task  pathTask
 	value any
+	each  func(v any) any // instead of the task
 	path  rulePath
 	found []any
 	n     int
@@ -220,7 +221,10 @@ func (w *naivePath) follow(v any, p rulePath) (any, bool) {
 	if len(p) == 0 {
 		w.n++
 		w.found = append(w.found, v)
-		if w.task == pathSets {
+		switch {
+		case w.each != nil:
+			return w.each(v), true
+		case w.task == pathSets:
 			return w.value, true
 		}
 		return v, w.task != pathRemoves
@@ -304,6 +308,44 @@ func (w *naivePath) array(array []any, p rulePath) any {
 	return changed
 }
 
+// replaceStrings replaces in all strings of a decoded value.
+func replaceStrings(r *textReplacer, v any) any {
+	switch v := v.(type) {
+	case string:
+		return r.match.ReplaceAllString(v, r.with)
+	case []any:
+		for i := range v {
+			v[i] = replaceStrings(r, v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = replaceStrings(r, v[k])
+		}
+	}
+	return v
+}
+
+// checkReplaceIn replaces in the values to which a path leads, and in the whole of a message.
+func checkReplaceIn(t *testing.T, p rulePath, text string) {
+	r := testReplacer(t, `(?i)[a-m\x{FFFD}]\b`, `<$0"`)
+	each := func(v any) any { return replaceStrings(r, v) }
+	got, n, odd := r.replace(text, p)
+	naive := naivePath{path: p, each: each}
+	want, _ := naive.follow(decodeJSON(text), p)
+	if odd != naive.odd || (odd || n == 0) && got != text || !odd && encodeJSON(decodeJSON(got)) != encodeJSON(want) {
+		t.Fatalf("%v in %s: got %s, %d, %v, want %s, %v", p, text, got, n, odd, encodeJSON(want), naive.odd)
+	}
+	message := decodeJSON(text).(map[string]any)
+	for _, key := range []string{"params", "result", "error"} {
+		if v, ok := message[key]; ok {
+			message[key] = each(v)
+		}
+	}
+	if got, _, odd := r.replace(text, nil); odd || encodeJSON(decodeJSON(got)) != encodeJSON(message) {
+		t.Fatalf("%s: got %s, %v, want %s", text, got, odd, encodeJSON(message))
+	}
+}
+
 func FuzzRulePath(f *testing.F) {
 	const text = `{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":[{"n":"x","v":1}, {"n":"y","b":[1.0,"\u00e9"]} ,3],"b" : {"c":{},"-":null},"A":{}, "\u0062c":[]}}`
 	for _, path := range []string{"/params/a/0", "/params/a/-", "/params/b/*", "/params/a[n=*]/v", "/params/*", "/*/b/c", "/params/x/y", "/params/b/c/d/e", "/params/bc/*"} {
@@ -332,6 +374,9 @@ func FuzzRulePath(f *testing.F) {
 				t.Fatalf("%s in %s: got %q, %v, want %q, %v", path, text, got, odd, want, naive.odd)
 			}
 		}
+		if clear {
+			checkReplaceIn(t, p, text)
+		}
 		for task, change := range map[pathTask]func() (string, int, bool){
 			pathRemoves: func() (string, int, bool) { return p.remove(text) },
 			pathSets:    func() (string, int, bool) { return p.set(text, value) },
@@ -353,4 +398,11 @@ func FuzzRulePath(f *testing.F) {
 			}
 		}
 	})
+}
+
+func BenchmarkPathFind(b *testing.B) {
+	p, _ := parseRulePath("/params/arguments/text")
+	for b.Loop() {
+		p.find(benchCall)
+	}
 }

@@ -125,13 +125,17 @@ func benchTexts() map[string]string {
 	for i := range 1_000_000 / 85 {
 		objects = append(objects, fmt.Sprintf(`{"id":%d,"name":"item number %[1]d","tags":["red","blue"],"when":"2026-01-02","ok":true}`, i))
 	}
-	return map[string]string{"prose": text(prose), "mails": text(mails), "chinese": text("日本語のテキスト、これは長い文字列です"),
+	var people []string
+	for i := range 1_000_000 / 85 {
+		people = append(people, fmt.Sprintf(`{"id":%d,"name":"Jane Doe","mail":"jane.doe.%[1]d@example.org","since":"2026-01-02","ok":true}`, i))
+	}
+	return map[string]string{"people": "[" + strings.Join(people, ",") + "]", "prose": text(prose), "mails": text(mails), "chinese": text("日本語のテキスト、これは長い文字列です"),
 		"objects": "[" + strings.Join(objects, ",") + "]"}
 }
 
 func BenchmarkReplace(b *testing.B) {
 	texts := benchTexts()
-	for _, name := range []string{"prose", "mails", "chinese", "objects"} {
+	for _, name := range []string{"prose", "mails", "chinese", "objects", "people"} {
 		text := `{"jsonrpc":"2.0","id":7,"result":` + texts[name] + `}`
 		for _, match := range []string{`[\w.]+@[\w.]+`, `\b\d{3}-\d{2}-\d{4}\b`, `sk-[A-Za-z0-9]{20,}`, `(?i)password`} {
 			r := testReplacer(b, match, "<gone>")
