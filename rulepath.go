@@ -156,7 +156,7 @@ func (w *pathWalk) pass(i int, p rulePath) (end int) {
 // inside passes over an object or an array.
 func (w *pathWalk) inside(i int, p rulePath) (end int) {
 	object, closing := w.text[i] == '{', w.text[i]+2 // ASCII: "{|}" and "[\\]"
-	steps := pathStepper{pathWalk: w, step: p[0], index: -1}
+	steps := pathStepper{step: p[0], index: -1}
 	if !object {
 		steps.index = w.index(p[0])
 	}
@@ -172,7 +172,7 @@ func (w *pathWalk) inside(i int, p rulePath) (end int) {
 			w.method = w.method || len(p) == len(w.path) && key == "method"
 			hit = steps.member(key)
 		} else {
-			hit = steps.element(i, n)
+			hit = steps.element(w, i, n)
 		}
 		hits += btoi(hit)
 		if hit && w.task == pathRemoves && len(p) == 1 {
@@ -194,6 +194,7 @@ func (w *pathWalk) inside(i int, p rulePath) (end int) {
 		behind = i
 		i = w.next(i)
 	}
+	w.odd = w.odd || steps.odd
 	switch {
 	case kept == 0 && hits > 0:
 		w.put(open, behind, "")
@@ -265,8 +266,8 @@ func (p rulePath) around(value string) string {
 
 // A pathStepper says to which members of an object, or elements of an array, a step leads.
 type pathStepper struct {
-	*pathWalk
 	step  pathStep
+	odd   bool
 	index int             // of an element
 	once  bool            // the step led to a member
 	keys  map[string]bool // of the members to which * led
@@ -291,16 +292,16 @@ func (s *pathStepper) member(key string) bool {
 	return false
 }
 
-// element reports whether the step leads to the element at i, the n-th of an array.
-func (s *pathStepper) element(i, n int) bool {
+// element reports whether the step leads to the element at w.text[i], the n-th of an array.
+func (s *pathStepper) element(w *pathWalk, i, n int) bool {
 	if s.step.key == "" {
 		return s.step.token == "*" || n == s.index
 	}
-	if s.text[i] != '{' {
+	if w.text[i] != '{' {
 		return false
 	}
 	want, same, folded, value := s.step.key, 0, false, ""
-	eachMember(s.text[i:s.skip(i)], func(key, text string) {
+	eachMember(w.text[i:w.skip(i)], func(key, text string) {
 		if key == want {
 			same, value = same+1, text
 		} else {

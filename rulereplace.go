@@ -178,6 +178,9 @@ func (r *textReplacer) in(s string) (changed string, n int) {
 	for from, to, ok := r.run(s, 0); ok; from, to, ok = r.run(s, to) {
 		from := max(from-r.context, 0)
 		part := s[from:min(to+r.context, len(s))]
+		if out == nil {
+			out = make([]byte, 0, len(s)+len(r.with))
+		}
 		for _, m := range r.match.FindAllStringSubmatchIndex(part, -1) {
 			out = append(out, s[copied:from+m[0]]...)
 			out = r.match.ExpandString(out, r.with, part, m)
