@@ -172,19 +172,28 @@ func unquote(text string) (string, bool) {
 
 // quote returns s as a JSON string. It escapes only what it must; bytes that are not UTF-8 become U+FFFD.
 func quote(s string) string {
+	if !utf8.ValidString(s) {
+		s = string([]rune(s))
+	}
 	var b strings.Builder
 	b.Grow(len(s) + 2)
 	b.WriteByte('"')
-	for _, r := range s {
-		if r >= ' ' && r != '"' && r != '\\' {
-			b.WriteRune(r)
-		} else if i := strings.IndexRune("\"\\\b\f\n\r\t", r); i >= 0 {
+	written := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b.WriteString(s[written:i])
+		written = i + 1
+		if i := strings.IndexByte("\"\\\b\f\n\r\t", c); i >= 0 {
 			b.WriteByte('\\')
 			b.WriteByte(`"\bfnrt`[i])
 		} else {
-			fmt.Fprintf(&b, `\u%04x`, r)
+			fmt.Fprintf(&b, `\u%04x`, c)
 		}
 	}
+	b.WriteString(s[written:])
 	b.WriteByte('"')
 	return b.String()
 }

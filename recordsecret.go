@@ -110,7 +110,7 @@ func (h *hiding) json(text string, message bool) string {
 	if !h.suspects(text) {
 		return text
 	}
-	w := redaction{scanner: scanner{text: text}}
+	w := edit{scanner: scanner{text: text}}
 	depth, key := 0, ""
 	for i := 0; i < len(text); {
 		from, value, changed := i, "", ""

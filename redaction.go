@@ -8,12 +8,10 @@ import (
 	"strings"
 )
 
-// A redaction is one walk over a valid JSON text. Its methods take the offset of a value and return the offset behind it.
+// A redaction is one walk over a valid JSON text, in which it puts placeholders.
 type redaction struct {
-	scanner
-	r      *Redactor
-	out    strings.Builder // what was read, with placeholders
-	copied int             // text up to here is in out
+	edit
+	r *Redactor
 }
 
 // A place is where a value is.
@@ -41,22 +39,10 @@ func (p place) inner(token string) (inner place, hit *redactPointer) {
 
 // walk returns a valid JSON text, which is at p, with placeholders.
 func (r *Redactor) walk(text string, p place) string {
-	w := redaction{scanner: scanner{text: text}, r: r}
+	w := redaction{edit: edit{scanner: scanner{text: text}}, r: r}
 	w.pass(w.space(0), p)
 	return w.done()
 }
-
-// done returns the text with what was put into it.
-func (w *redaction) done() string {
-	if w.copied == 0 {
-		return w.text
-	}
-	w.out.WriteString(w.text[w.copied:])
-	return w.out.String()
-}
-
-// skip passes over a value.
-func (w *redaction) skip(i int) (end int) { return w.value(i, -1, fieldNone) }
 
 // pass passes over a value and replaces what is in it.
 func (w *redaction) pass(i int, p place) (end int) {
@@ -78,12 +64,8 @@ func (w *redaction) inside(i int, p place) (end int) {
 	for n := 0; w.text[i] != closing; n++ {
 		switch {
 		case object:
-			end, plain := skipString(w.text, i)
-			key := w.text[i+1 : end-1]
-			if !plain {
-				key = decode(key)
-			}
-			i = w.member(w.space(w.space(end)+1), key, w.r.secret(key), p)
+			key, value := w.memberKey(i)
+			i = w.member(value, key, w.r.secret(key), p)
 		case p.top: // a batch: pointers begin in its messages
 			i = w.pass(i, p)
 		case len(p.alive) == 0:
@@ -91,9 +73,7 @@ func (w *redaction) inside(i int, p place) (end int) {
 		default:
 			i = w.member(i, strconv.Itoa(n), p.list, p)
 		}
-		if i = w.space(i); w.text[i] == ',' {
-			i = w.space(i + 1)
-		}
+		i = w.next(i)
 	}
 	return i + 1
 }
@@ -154,17 +134,10 @@ func (w *redaction) replace(from int, name string) (end int) {
 	return end
 }
 
-// put puts a value in place of text[from:to].
-func (w *redaction) put(from, to int, value string) {
-	w.out.WriteString(w.text[w.copied:from])
-	w.out.WriteString(value)
-	w.copied = to
-}
-
 // loosely replaces the values of keys in what only resembles JSON: a part of it, or some among other text, also within a
 // string, where quotes have backslashes.
 func (r *Redactor) loosely(s string) string {
-	w := redaction{scanner: scanner{text: s}}
+	w := edit{scanner: scanner{text: s}}
 	for i := 0; i < len(s); i++ {
 		n := strings.IndexByte(s[i:], ':')
 		if n < 0 {

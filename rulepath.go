@@ -5,12 +5,15 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 )
 
 // A rulePath leads to values of a message: a JSON pointer (RFC 6901) in which the token * stands for any member or element,
 // and NAME[KEY=PATTERN] for the elements of the array NAME, or of any with *[KEY=PATTERN], that are objects whose member
-// KEY is a string that [matchesName] the pattern: /result/tools[name=delete_*].
+// KEY is a string that [matchesName] the pattern: /result/tools[name=delete_*]. In the pattern a / is one, and there can
+// be no brackets; * may stand for those.
 type rulePath []pathStep
 
 // A pathStep leads from an object or array to some of what is in it.
@@ -26,36 +29,286 @@ func parseRulePath(s string) (rulePath, error) {
 		return nil, errors.New("want a JSON pointer that begins with /, such as /params/arguments/path or /result/tools[name=delete_*]")
 	}
 	var p rulePath
-	unescape := strings.NewReplacer("~1", "/", "~0", "~")
-	for _, token := range splitPath(s[1:]) {
-		name, selector, selects := strings.Cut(token, "[")
-		p = append(p, pathStep{token: unescape.Replace(name)})
-		if !selects {
+	for s != "" {
+		token := s[1:]
+		if i := strings.IndexAny(token, "/[]"); i >= 0 {
+			token = token[:i]
+		}
+		s = s[1+len(token):]
+		name, err := unescapeToken(token)
+		if err != nil {
+			return nil, err
+		}
+		p = append(p, pathStep{token: name})
+		if s == "" || s[0] == '/' {
 			continue
 		}
-		key, pattern, ok := strings.Cut(strings.TrimSuffix(selector, "]"), "=")
-		if !ok || key == "" || !strings.HasSuffix(selector, "]") {
-			return nil, errors.New("want [KEY=PATTERN] behind the name of an array, such as /result/tools[name=delete_*]")
+		selector, rest, closed := strings.Cut(s, "]")
+		selector, opened := strings.CutPrefix(selector, "[")
+		key, pattern, ok := strings.Cut(selector, "=")
+		if !opened || !closed || !ok || key == "" || token == "" || strings.Contains(selector, "[") || rest != "" && rest[0] != '/' {
+			return nil, fmt.Errorf("want NAME[KEY=PATTERN] and then / or the end, such as /result/tools[name=delete_*], not %q", token+s)
 		}
-		p = append(p, pathStep{key: unescape.Replace(key), pattern: pattern})
+		if key, err = unescapeToken(key); err != nil {
+			return nil, err
+		}
+		p = append(p, pathStep{key: key, pattern: pattern})
+		s = rest
 	}
 	return p, nil
 }
 
-// splitPath cuts s at each / that is not in brackets.
-func splitPath(s string) []string {
-	var tokens []string
-	from, inside := 0, false
-	for i, c := range s {
-		switch {
-		case c == '[':
-			inside = true
-		case c == ']':
-			inside = false
-		case c == '/' && !inside:
-			tokens = append(tokens, s[from:i])
-			from = i + 1
+// unescapeToken decodes the two escapes of RFC 6901.
+func unescapeToken(token string) (string, error) {
+	if strings.Contains(strings.NewReplacer("~0", "", "~1", "").Replace(token), "~") {
+		return "", fmt.Errorf("want ~0 for ~ and ~1 for /, not another ~, in %q", token)
+	}
+	return strings.NewReplacer("~1", "/", "~0", "~").Replace(token), nil
+}
+
+// find returns the JSON texts of the values to which p leads in a message, in order. odd says that there is none to be
+// relied on, because p met something through which it cannot lead, or which peers may understand differently: p goes on
+// where there is neither an object nor an array; it names a member of an array, or selects from what is no array; a key
+// that it follows, or selects by, is there twice, or in another case. What is absent is not odd, nor an index beyond the
+// end.
+//
+// The text is one that Parse accepts, here as in the other methods.
+func (p rulePath) find(text string) (values []string, odd bool) {
+	found, odd := p.locate(text)
+	for _, at := range found {
+		values = append(values, text[at.from:at.to])
+	}
+	return values, odd
+}
+
+// locate is [rulePath.find] for where the values are.
+func (p rulePath) locate(text string) (found []span, odd bool) {
+	w := pathWalk{edit: edit{scanner: scanner{text: text}}, path: p}
+	w.pass(w.space(0), p)
+	if w.odd {
+		return nil, true
+	}
+	return w.found, false
+}
+
+// remove returns a message without the n members and elements to which p leads. It is unchanged if that is odd.
+func (p rulePath) remove(text string) (changed string, n int, odd bool) {
+	return p.change(text, pathWalk{task: pathRemoves})
+}
+
+// set returns a message in which the n values to which p leads are value, a JSON text. It is unchanged if that is odd.
+//
+// A member of an object to which p leads but for the last token is added at its end if it is absent; the last token - adds
+// to an array. Objects on the way to that are added as well if p has neither * nor [KEY=PATTERN] nor, for a value in
+// what is added, an index. Of the message itself nothing is added but params where there is a method.
+func (p rulePath) set(text, value string) (changed string, n int, odd bool) {
+	return p.change(text, pathWalk{task: pathSets, value: value})
+}
+
+func (p rulePath) change(text string, w pathWalk) (changed string, n int, odd bool) {
+	w.text, w.path = text, p
+	w.pass(w.space(0), p)
+	if w.odd {
+		return text, 0, true
+	}
+	return w.done(), w.n, false
+}
+
+// A pathTask is what is done with the values to which a path leads.
+type pathTask uint8
+
+const (
+	pathFinds pathTask = iota
+	pathRemoves
+	pathSets
+)
+
+// A pathWalk follows a path through a message.
+type pathWalk struct {
+	edit
+	path   rulePath
+	task   pathTask
+	value  string // to set
+	method bool   // the message has one
+	found  []span // of pathFinds
+	n      int    // values removed or set
+	odd    bool
+}
+
+// pass passes over the value at i, from which p leads on.
+func (w *pathWalk) pass(i int, p rulePath) (end int) {
+	if len(p) > 0 && (w.text[i] == '[' || w.text[i] == '{' && p[0].key == "") {
+		return w.inside(i, p)
+	}
+	end = w.skip(i)
+	switch {
+	case len(p) > 0:
+		w.odd = true
+	case w.task == pathSets:
+		w.put(i, end, w.value)
+		w.n++
+	default:
+		w.found = append(w.found, span{i, end})
+	}
+	return end
+}
+
+// inside passes over an object or an array.
+func (w *pathWalk) inside(i int, p rulePath) (end int) {
+	object, closing := w.text[i] == '{', w.text[i]+2 // ASCII: "{|}" and "[\\]"
+	steps := pathStepper{step: p[0], index: -1}
+	if !object {
+		steps.index = w.index(p[0])
+	}
+	open := i + 1
+	behind, kept, hits := open, 0, 0 // the end of the last one; how many are left, and were led to
+	i = w.space(open)
+	first := i
+	for n := 0; w.text[i] != closing; n++ {
+		from, hit := i, false
+		if object {
+			var key string
+			key, i = w.memberKey(i)
+			w.method = w.method || len(p) == len(w.path) && key == "method"
+			hit = steps.member(key)
+		} else {
+			hit = steps.element(w, i, n)
+		}
+		hits += btoi(hit)
+		if hit && w.task == pathRemoves && len(p) == 1 {
+			i = w.skip(i)
+			w.n++
+			if kept > 0 {
+				w.put(behind, i, "")
+			}
+		} else {
+			if kept++; kept == 1 && n > 0 {
+				w.put(first, from, "")
+			}
+			if hit {
+				i = w.pass(i, p[1:])
+			} else {
+				i = w.skip(i)
+			}
+		}
+		behind = i
+		i = w.next(i)
+	}
+	w.odd = w.odd || steps.odd
+	switch {
+	case kept == 0 && hits > 0:
+		w.put(open, behind, "")
+	case w.task == pathSets && hits == 0:
+		w.add(behind, behind > open, object, p)
+	}
+	return i + 1
+}
+
+// index returns of which element of an array the step is the index; -1 if it leads to none, or to some by other means.
+func (w *pathWalk) index(step pathStep) int {
+	if step.key != "" || step.token == "*" || step.token == "-" {
+		return -1
+	}
+	if !isIndex(step.token) {
+		w.odd = true
+		return -1
+	}
+	n, err := strconv.Atoi(step.token)
+	if err != nil {
+		return -1 // there is no array as large
+	}
+	return n
+}
+
+// isIndex reports whether a token is an index, by RFC 6901 without zeros in front.
+func isIndex(token string) bool {
+	return token == "0" || token != "" && token[0] != '0' && skipDigits(token, 0) == len(token)
+}
+
+// add puts what p lacks at the end of an object or array, of which the last member or element, if any, ends at i.
+func (w *pathWalk) add(i int, any, object bool, p rulePath) {
+	step, top := p[0], len(p) == len(w.path)
+	var text string
+	switch {
+	case !object && step.token == "-" && len(p) == 1:
+		text = w.value
+	case object && step.token != "*" && (len(p) == 1 || w.path.named(len(w.path)-len(p)+1)) && (!top || w.method && step.token == "params"):
+		text = p.around(w.value)
+		text = text[1 : len(text)-1]
+	default:
+		return
+	}
+	if any {
+		text = "," + text
+	}
+	w.put(i, i, text)
+	w.n++
+}
+
+// named reports whether p leads to one value, through objects alone behind the first n steps.
+func (p rulePath) named(n int) bool {
+	for i, step := range p {
+		if step.key != "" || step.token == "*" || i >= n && (step.token == "-" || isIndex(step.token)) {
+			return false
 		}
 	}
-	return append(tokens, s[from:])
+	return true
+}
+
+// around returns the JSON text of a value in objects in which p leads to it.
+func (p rulePath) around(value string) string {
+	var b strings.Builder
+	for _, step := range p {
+		b.WriteString("{" + quote(step.token) + ":")
+	}
+	return b.String() + value + strings.Repeat("}", len(p))
+}
+
+// A pathStepper says to which members of an object, or elements of an array, a step leads.
+type pathStepper struct {
+	step  pathStep
+	odd   bool
+	index int             // of an element
+	once  bool            // the step led to a member
+	keys  map[string]bool // of the members to which * led
+}
+
+// member reports whether the step leads to the member of an object, each of which it is to be asked about.
+func (s *pathStepper) member(key string) bool {
+	switch {
+	case s.step.token == "*": // to those of another case too
+		s.odd = s.odd || s.keys[key]
+		if s.keys == nil {
+			s.keys = map[string]bool{}
+		}
+		s.keys[key] = true
+		return true
+	case key == s.step.token:
+		s.odd = s.odd || s.once
+		s.once = true
+		return true
+	}
+	s.odd = s.odd || strings.EqualFold(key, s.step.token)
+	return false
+}
+
+// element reports whether the step leads to the element at w.text[i], the n-th of an array.
+func (s *pathStepper) element(w *pathWalk, i, n int) bool {
+	if s.step.key == "" {
+		return s.step.token == "*" || n == s.index
+	}
+	if w.text[i] != '{' {
+		return false
+	}
+	want, same, folded, value := s.step.key, 0, false, ""
+	eachMember(w.text[i:w.skip(i)], func(key, text string) {
+		if key == want {
+			same, value = same+1, text
+		} else {
+			folded = folded || strings.EqualFold(key, want)
+		}
+	})
+	s.odd = s.odd || folded || same > 1
+	name, ok := unquote(value)
+	return ok && matchesName(s.step.pattern, name)
 }
