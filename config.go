@@ -47,6 +47,9 @@ type Config struct {
 	LimitStatus int  // HTTP status of what a limit refuses: 429 or 200
 	LimitReport bool // log what the limits would refuse, and let it pass
 
+	Rules       string // file of rules; "" for none
+	RulesReport bool   // log what the rules would do, and do nothing
+
 	MaxMessage  int           // bytes; 1 or more
 	MaxSessions int           // open at a time; 1 or more
 	MaxCalls    int           // in flight at a time in each session; 1 or more

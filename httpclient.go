@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -248,6 +249,10 @@ func (c *httpConn) requestHeader(m *Message, o *Origin) http.Header {
 			if c.d.goesOn(name) {
 				h[name] = values
 			}
+		}
+		if m != nil && m.came() != m && isStateless(m.Revision) { // they are to be as what the rules left
+			maps.DeleteFunc(h, func(name string, _ []string) bool { return strings.HasPrefix(name, headerParam) })
+			c.d.params.mirror(h, m)
 		}
 	} else if m != nil && isStateless(m.Revision) {
 		c.d.params.mirror(h, m)

@@ -203,13 +203,11 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 			err = closed
 		}
 	}()
-	var chain []Interceptor
-	if len(c.Limits) > 0 {
-		chain = append(chain, limitInterceptor(NewLimiter(c.Limits), c.LimitStatus, c.LimitReport, log))
+	chain, done, err := interceptors(ctx, c, rec, log)
+	if err != nil {
+		return err
 	}
-	if rec != nil && c.Mode != "replay" { // a Player knows what of that is to be recorded
-		chain = append(chain, rec.Intercept)
-	}
+	defer done()
 	bounds := Bounds{c.MaxSessions, c.MaxCalls, c.Idle, c.Lifetime, c.CallTimeout}
 	front.Proxy = NewProxy(dialer, bounds, log, chain...)
 	if rec != nil {
@@ -224,6 +222,37 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	}
 	log.Info("listening", "url", "http://"+listener.Addr().String()+endpoint)
 	return serveHTTP(ctx, front, listener, c.Grace)
+}
+
+// interceptors makes the chain that c asks for. rec may be nil. done ends what keeps it up to date, and waits for that.
+func interceptors(ctx context.Context, c *Config, rec *Recorder, log *slog.Logger) (chain []Interceptor, done func(), err error) {
+	done = func() {}
+	if c.Mode == "replay" { // a Player knows what of a message is to be recorded
+		rec = nil
+	}
+	if len(c.Limits) > 0 {
+		chain = append(chain, limitInterceptor(NewLimiter(c.Limits), c.LimitStatus, c.LimitReport, log))
+	}
+	if c.Rules != "" {
+		watch, err := OpenRules(c.Rules, log)
+		if err != nil {
+			return nil, nil, fmt.Errorf("-rules: %w", err)
+		}
+		watch.rules.Report = c.RulesReport
+		if rec != nil {
+			watch.rules.Noted = rec.Noted
+			chain = append(chain, rec.Changed)
+		}
+		chain = append(chain, watch.rules.Intercept)
+		ctx, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { watch.Follow(ctx) }) // ends with ctx
+		done = func() { stop(); wg.Wait() }
+	}
+	if rec != nil {
+		chain = append(chain, rec.Intercept)
+	}
+	return chain, done, nil
 }
 
 // newDialer makes the way to the server that c names, or to the tape that stands in for it.

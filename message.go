@@ -99,6 +99,9 @@ type Message struct {
 	// Conn that knows it sets it, else the session does.
 	Within *PendingCall
 	own    *PendingCall // a Call's place in the book
+	line   int64        // of a message to the client on the tape; the Recorder sets it, while nobody else has the message
+	// Ruled is what rules did with the message, nil if nothing.
+	Ruled *Ruled
 	// Refusal is the cause of a Response that the proxy made in place of the server's.
 	Refusal *Error
 }
@@ -176,6 +179,7 @@ type Error struct {
 	Tier       string        // the limit that was met, "" if none
 	RetryAfter time.Duration // 0 if unknown
 	Exit       string        // how the server's process ended, "" if it did not
+	Rule       string        // name of the rule that refuses, for log and tape; "" if none does
 	Data       string        // JSON text of further members of data, "" for none
 	Cause      error         // may be nil
 }

@@ -14,6 +14,9 @@ import (
 // dumpSignals are the signals on which a recording kept in memory is written.
 func dumpSignals() []os.Signal { return []os.Signal{syscall.SIGUSR1} }
 
+// reloadSignals are the signals on which a rule file is read again.
+func reloadSignals() []os.Signal { return []os.Signal{syscall.SIGHUP} }
+
 // lockFile fails if another program has locked f, until that ends or closes it. Where files cannot be locked nothing is.
 func lockFile(f *os.File) error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == syscall.EWOULDBLOCK {

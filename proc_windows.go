@@ -12,6 +12,9 @@ import (
 // dumpSignals are the signals on which a recording kept in memory is written: there is none.
 func dumpSignals() []os.Signal { return nil }
 
+// reloadSignals are the signals on which a rule file is read again: there is none.
+func reloadSignals() []os.Signal { return nil }
+
 // lockFile does nothing.
 func lockFile(*os.File) error { return nil }
 

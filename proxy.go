@@ -11,8 +11,8 @@ import (
 )
 
 // An Interceptor sees a message on its way and returns what is to be carried on: m, a changed
-// copy, a message in the other direction (an answer in the server's stead), or nil to drop a
-// notification. A *[Error] refuses m.
+// copy, a message in the other direction (an answer in the server's stead, or the client's), or nil to
+// drop a notification. A *[Error] refuses m, a *[Hold] delays it, a *[Loss] lets it vanish.
 type Interceptor func(ctx context.Context, s *Session, m *Message) (*Message, error)
 
 // A Proxy carries messages between clients and servers. Whoever read a message calls it, and it
@@ -95,10 +95,10 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 		m.own = call
 		if m.Stream != nil {
 			ctx, call.cancel = context.WithCancel(ctx)
-			defer call.cancel()
 		}
 		if refusal := s.book(ToServer, call); refusal != nil {
 			p.refuse(s, m, call, refusal)
+			call.release()
 			return
 		}
 	case Response:
@@ -111,10 +111,42 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 	default:
 		s.touch(ToClient, progressToken(m))
 	}
-	out, err := m, error(nil)
-	for i := 0; i < len(p.chain) && err == nil && out != nil && out.Dir == ToServer; i++ {
-		out, err = p.chain[i](ctx, s, out)
+	p.up(ctx, passage{s: s, m: m, call: call}, m, nil)
+}
+
+// A passage is a message of a client on its way to the server.
+type passage struct {
+	s    *Session
+	m    *Message     // as it came
+	call *PendingCall // of m, nil if it is none
+	next int          // interceptor
+}
+
+// up carries what became of a message, out or err, through the interceptors that are left to the server.
+func (p *Proxy) up(ctx context.Context, w passage, out *Message, err error) {
+	for ; w.next < len(p.chain) && err == nil && out != nil && out.Dir == ToServer; w.next++ {
+		out, err = p.chain[w.next](ctx, w.s, out)
 	}
+	if h, held := err.(*Hold); held {
+		// A request over HTTP has a goroutine of its own, which ends what belongs to it.
+		p.hold(ctx, w.s, h, nil, func(alive bool) {
+			switch {
+			case alive && (w.call == nil || w.s.lookup(ToServer, w.m.ID) == w.call):
+				p.up(ctx, w, h.alone(), h.Err)
+			case w.call != nil:
+				w.s.strikeCall(ToServer, w.call)
+				w.call.release()
+			}
+		}, w.m.Origin != nil)
+		return
+	}
+	p.deliver(ctx, w, out, err)
+	w.call.release()
+}
+
+// deliver passes a message to the server, or does what else is to become of it.
+func (p *Proxy) deliver(ctx context.Context, w passage, out *Message, err error) {
+	s, m, call := w.s, w.m, w.call
 	switch {
 	case err != nil:
 	case out == nil && call == nil:
@@ -131,8 +163,15 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 			p.cancelled(s, m)
 		}
 		err = s.server.Send(ctx, out)
+		if out.Ruled != nil && out.Ruled.Twice && err == nil {
+			s.server.Send(ctx, out) // the first one counts
+		}
 	}
 	if err == nil || errors.Is(err, errDetached) {
+		return
+	}
+	if loss, ok := err.(*Loss); ok {
+		p.lose(s, m, loss)
 		return
 	}
 	if call != nil && !s.strikeCall(ToServer, call) || err == errRelayed {
@@ -140,6 +179,11 @@ func (p *Proxy) ToServer(ctx context.Context, s *Session, m *Message) {
 	}
 	if m.Stream != nil && ctx.Err() != nil {
 		p.Log.Debug("client went away", "method", m.Method, "id", m.ID)
+		return
+	}
+	if ruled := refusalOf(err); m.Kind == Response && m.Answers != nil && ruled.Rule != "" { // the server waits
+		p.refuseServer(s, m.Answers.Message, ruled)
+		p.finish(m)
 		return
 	}
 	p.refuse(s, m, call, err)
@@ -216,6 +260,7 @@ func (p *Proxy) answer(s *Session, m *Message, call *PendingCall) {
 		return
 	}
 	m.Answers, m.Stream = call, call.Stream
+	s.agree(m)
 	p.toClient(s, m)
 }
 
@@ -248,10 +293,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		if m.Stream == nil {
 			m.Stream = call.Stream
 		}
-		if call.Message.Method == methodInitialize && m.Result != "" {
-			revision, _ := unquote(member(m.Result, "protocolVersion"))
-			s.setRevision(revision)
-		}
+		s.agree(m)
 	case Call:
 		s.place(m)
 		if m.Resumed { // sent again, as the client lost it the first time
@@ -276,9 +318,31 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 // toClient carries m through the interceptors, backwards, to the client.
 func (p *Proxy) toClient(s *Session, m *Message) {
 	m.Dir = ToClient
-	out, err := m, error(nil)
-	for i := len(p.chain) - 1; i >= 0 && err == nil && out != nil && out.Dir == ToClient; i-- {
-		out, err = p.chain[i](context.Background(), s, out)
+	if m.Kind == Response && m.Answers != nil { // with it ends the stream of what is held
+		if held := m.Answers.held.Load(); held != nil {
+			p.hold(context.Background(), s, &Hold{}, *held, func(alive bool) {
+				if alive {
+					p.down(s, m, len(p.chain)-1, m, nil)
+				}
+			}, false)
+			return
+		}
+	}
+	p.down(s, m, len(p.chain)-1, m, nil)
+}
+
+// down carries what became of m, out or err, through the interceptors that are left, next first, to the client.
+func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) {
+	for ; next >= 0 && err == nil && out != nil && out.Dir == ToClient; next-- {
+		out, err = p.chain[next](context.Background(), s, out)
+	}
+	switch failure := err.(type) {
+	case *Hold:
+		p.holdBack(s, m, next, failure)
+		return
+	case *Loss:
+		p.lose(s, m, failure)
+		return
 	}
 	switch {
 	case err != nil && m.Kind == Response:
@@ -288,9 +352,21 @@ func (p *Proxy) toClient(s *Session, m *Message) {
 		}
 		out = e.answer(m.ID)
 		out.Dir, out.Stream, out.Answers = ToClient, m.Stream, m.Answers
+		if e.Rule != "" {
+			p.logRefused(m, e)
+			out.Ruled, out.line = &Ruled{Was: m, Rule: e.Rule}, m.line
+		}
+		p.down(s, out, next, out, nil)
+		return
 	case err != nil:
 		p.Log.Warn("message refused", "method", m.Method, "error", err)
 		p.dropped(s, m, err)
+		return
+	case out != nil && out.Dir == ToServer && m.Kind == Call: // an answer in the client's stead
+		if s.strikeCall(ToClient, m.own) {
+			out.Answers = m.own
+			p.tellServer(s, out)
+		}
 		return
 	case out == nil || out.Dir != ToClient:
 		p.dropped(s, m, errors.New("stopped by an interceptor"))
@@ -330,7 +406,9 @@ func (p *Proxy) refuseServer(s *Session, m *Message, err error) {
 		e = &Error{Code: 502, Text: "client is gone", Cause: err}
 	}
 	p.Log.Warn("call of the server refused", "method", m.Method, "id", m.ID, "error", e)
-	p.tellServer(s, e.answer(m.ID))
+	answer := e.answer(m.ID)
+	answer.Answers = m.own
+	p.tellServer(s, answer)
 }
 
 // tellServer sends what the proxy itself has to say to the server, from the side.

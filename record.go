@@ -119,12 +119,42 @@ func errNotRecorded(cause error) *Error {
 	return &Error{Code: 503, Text: "recording failed", Cause: cause}
 }
 
-// message writes the line of m, and before it that of the call that it refuses if the server never saw it.
+// message writes the line of m, and before it that of the call that it refuses if the server never saw it, or that of
+// the message which rules made it of.
 func (r *Recorder) message(s *Session, m *Message) {
-	e := Entry{Kind: lineMsg, Dir: dirToClient, Local: m.Local, Msg: onOneLine(m)}
-	if m.Dir == ToServer {
-		e.Dir = dirToServer
+	e := r.entry(s, m)
+	broken := false
+	if m.Ruled != nil {
+		e.Rule, broken = m.Ruled.Rule, m.Ruled.Broken
+		if was := m.Ruled.Was; was != nil {
+			first := e
+			first.Rule, first.Msg = "", onOneLine(was)
+			e.Was = r.add(s, &first)
+		}
+	} else if m.Refusal != nil {
+		e.Rule = m.Refusal.Rule
 	}
+	seq := e.Was
+	if !broken {
+		seq = r.add(s, &e)
+	}
+	if own := m.own; own != nil {
+		own.seq.Store(seq)
+		own.x.Store(e.X)
+	}
+	if m.Dir == ToClient {
+		m.line = seq
+		if m.Kind == Response && r.rates != nil {
+			r.judge(m)
+		}
+	} else if m.Ruled != nil {
+		r.notes(s, m, seq, m.Ruled.Notes)
+	}
+}
+
+// entry is the line of m but for what rules did with it.
+func (r *Recorder) entry(s *Session, m *Message) Entry {
+	e := Entry{Kind: lineMsg, Dir: dirOf(m), Local: m.Local, Msg: onOneLine(m)}
 	r.travelled(&e, s, m)
 	switch call := m.Answers; {
 	case m.Kind == Call && m.Dir == ToServer:
@@ -145,13 +175,45 @@ func (r *Recorder) message(s *Session, m *Message) {
 	case m.Within != nil:
 		e.X = m.Within.seq.Load()
 	}
-	seq := r.add(s, &e)
-	if own := m.own; own != nil {
-		own.seq.Store(seq)
-		own.x.Store(e.X)
+	return e
+}
+
+func dirOf(m *Message) string {
+	if m.Dir == ToServer {
+		return dirToServer
 	}
-	if m.Dir == ToClient && m.Kind == Response && r.rates != nil {
-		r.judge(m)
+	return dirToClient
+}
+
+// Changed is the interceptor on the other side of the rules: it records what they made of a message to the client, which
+// Intercept has recorded as it came.
+func (r *Recorder) Changed(_ context.Context, s *Session, m *Message) (*Message, error) {
+	if m.Dir == ToClient && m.Ruled != nil && m.Ruled.Was != nil && !m.Ruled.Broken {
+		e := r.entry(s, m)
+		e.Rule, e.Was = m.Ruled.Rule, m.line
+		r.add(s, &e)
+	}
+	return m, nil
+}
+
+// Noted records what rules did with m that does not show in what becomes of it. One to the server goes no further.
+func (r *Recorder) Noted(s *Session, m *Message, list []RuleNote) {
+	seq := m.line
+	if m.Dir == ToServer {
+		e := r.entry(s, m)
+		e.Local, e.Via, e.Headers = true, "", ""
+		seq = r.add(s, &e)
+		if m.own != nil {
+			m.own.seq.Store(seq)
+		}
+	}
+	r.notes(s, m, seq, list)
+}
+
+// notes writes a line for each of list about the message of line seq.
+func (r *Recorder) notes(s *Session, m *Message, seq int64, list []RuleNote) {
+	for _, n := range list {
+		r.add(s, &Entry{Kind: lineRule, Dir: dirOf(m), Re: seq, Rule: n.Rule, Text: n.What})
 	}
 }
 
@@ -363,6 +425,11 @@ func (r *Recorder) Dropped(s *Session, m *Message, why string) {
 // Told records what the proxy itself tells the server.
 func (r *Recorder) Told(s *Session, m *Message) {
 	e := Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(m)}
+	if m.Ruled != nil {
+		e.Rule = m.Ruled.Rule
+	} else if m.Refusal != nil {
+		e.Rule = m.Refusal.Rule
+	}
 	if m.Answers != nil {
 		e.Re, e.X = m.Answers.seq.Load(), m.Answers.x.Load()
 	}

@@ -192,9 +192,12 @@ func (c *playerConn) Send(ctx context.Context, m *Message) error {
 		return c.cancelled(ctx, m)
 	}
 	if c.s.Transient {
-		if err := c.p.params.refusal(m); err != nil {
+		if err := c.p.params.refusal(m.came()); err != nil {
 			return err
 		}
+	}
+	if m.Ruled != nil && m.Ruled.Broken {
+		return &Error{Code: codeParse, Status: 400, Text: "not a JSON-RPC message"}
 	}
 	switch m.Kind {
 	case Notification:

@@ -34,11 +34,14 @@ func (x *httpStream) relay(m *Message) error {
 		}
 		e.Data, e.HasData = m.Raw, true
 		x.scratch = appendEvent(x.scratch[:0], e)
+		if m.Ruled != nil && m.Ruled.Twice {
+			x.scratch = appendEvent(x.scratch, e)
+		}
 		if err := x.bytes(x.scratch); err != nil {
 			return err
 		}
 	case m.Raw != "":
-		if err := x.text(m.Raw); err != nil {
+		if err := x.text(m.body()); err != nil {
 			return err
 		}
 	}
@@ -83,7 +86,7 @@ func (x *httpStream) copyHead(m *Message) {
 	}
 	x.sse, x.relays = isEventStream(m.Reply.Header), true
 	if m.Reply.Whole {
-		h["Content-Length"] = []string{strconv.Itoa(len(m.Raw))}
+		h["Content-Length"] = []string{strconv.Itoa(len(m.body()))}
 	}
 	x.started = true
 	x.w.WriteHeader(m.Reply.Status)
@@ -100,12 +103,20 @@ func (x *httpStream) json(m *Message) error {
 	x.started = true
 	if m.Refusal != nil {
 		refusalHead(x.w.Header(), m.Refusal)
-		if err := x.body(m.Refusal.status(), m.Raw); err != nil || m.Refusal.Code != http.StatusGatewayTimeout {
+		if err := x.body(m.Refusal.status(), m.body()); err != nil || m.Refusal.Code != http.StatusGatewayTimeout {
 			return err
 		}
 		return x.flush() // the handler may be waiting still, for a server that does not read
 	}
-	return x.body(x.status(m), m.Raw)
+	return x.body(x.status(m), m.body())
+}
+
+// body is the JSON of m, as often as it is to be sent: where nothing else separates messages, one line after the other.
+func (m *Message) body() string {
+	if m.Ruled != nil && m.Ruled.Twice {
+		return m.Raw + "\n" + m.Raw
+	}
+	return m.Raw
 }
 
 func (x *httpStream) body(status int, text string) error {
@@ -158,6 +169,11 @@ func (x *httpStream) event(m *Message) error {
 			return err
 		}
 		e.Retry = x.retry()
+	}
+	if m.Ruled != nil && m.Ruled.Twice {
+		if err := x.put(e); err != nil {
+			return err
+		}
 	}
 	return x.put(e)
 }

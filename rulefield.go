@@ -62,7 +62,7 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 	if c.Seeded && c.Chance == nil {
 		f.fail(seed.at, "seed: means nothing without chance")
 	}
-	if c.Tools != nil && !canMatch(c.Methods, "tools/call", "tools/list") {
+	if c.Tools != nil && !canMatch(c.Methods, "tools/call") {
 		f.fail(method.from, "method: never tools/call, which is what tool is about")
 	}
 	if c.Prompts != nil && !canMatch(c.Methods, "prompts/get", "completion/complete", "prompts/list") {

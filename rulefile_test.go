@@ -217,7 +217,7 @@ func TestParseRulesRefusesRule(t *testing.T) {
 		{`{"require": "/params/a"}`, `2:13: rule 2: require: want an object`},
 		{`{"require": {"/method": "a"}}`, `2:14: rule 2: require: "/method": want a path that begins with /params, /result or /error`},
 		{`{"set": {}}`, `2:9: rule 2: set: want at least one path`},
-		{`{"set": {"/params/a[b]": 1}}`, `2:10: rule 2: set: "/params/a[b]": want [KEY=PATTERN] behind the name of an array, such as /result/tools[name=delete_*]`},
+		{`{"set": {"/params/a[b]": 1}}`, `2:10: rule 2: set: "/params/a[b]": want NAME[KEY=PATTERN] and then / or the end, such as /result/tools[name=delete_*], not "a[b]"`},
 		{`{"set": {"/id": 1}}`, `2:10: rule 2: set: "/id": want a path that begins with /params, /result or /error`},
 		{`{"set": {"/result": {}}}`, `2:10: rule 2: set: "/result": want a path to something in /result, not to all of it`},
 		{`{"set": {"/params": 1}}`, `2:21: rule 2: /params: want an object or an array, as params must be`},

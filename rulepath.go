@@ -18,10 +18,14 @@ type rulePath []pathStep
 
 // A pathStep leads from an object or array to some of what is in it.
 type pathStep struct {
-	token   string // the member, or the index of an element; * is all
-	key     string // instead of the token: of the elements that are objects
-	pattern string // of the string that their member key is
+	token   string                    // the member, or the index of an element; * is all
+	key     string                    // instead of the token: of the elements that are objects
+	pattern string                    // of the string that their member key is
+	pick    func(element string) bool // instead of the token: of the elements that it reports; nil for none
 }
+
+// selects reports whether s leads to elements by what is in them.
+func (s *pathStep) selects() bool { return s.key != "" || s.pick != nil }
 
 // parseRulePath reads a path such as /result/tools[name=delete_*]/description.
 func parseRulePath(s string) (rulePath, error) {
@@ -137,7 +141,7 @@ type pathWalk struct {
 
 // pass passes over the value at i, from which p leads on.
 func (w *pathWalk) pass(i int, p rulePath) (end int) {
-	if len(p) > 0 && (w.text[i] == '[' || w.text[i] == '{' && p[0].key == "") {
+	if len(p) > 0 && (w.text[i] == '[' || w.text[i] == '{' && !p[0].selects()) {
 		return w.inside(i, p)
 	}
 	end = w.skip(i)
@@ -206,7 +210,7 @@ func (w *pathWalk) inside(i int, p rulePath) (end int) {
 
 // index returns of which element of an array the step is the index; -1 if it leads to none, or to some by other means.
 func (w *pathWalk) index(step pathStep) int {
-	if step.key != "" || step.token == "*" || step.token == "-" {
+	if step.selects() || step.token == "*" || step.token == "-" {
 		return -1
 	}
 	if !isIndex(step.token) {
@@ -248,7 +252,7 @@ func (w *pathWalk) add(i int, any, object bool, p rulePath) {
 // named reports whether p leads to one value, through objects alone behind the first n steps.
 func (p rulePath) named(n int) bool {
 	for i, step := range p {
-		if step.key != "" || step.token == "*" || i >= n && (step.token == "-" || isIndex(step.token)) {
+		if step.selects() || step.token == "*" || i >= n && (step.token == "-" || isIndex(step.token)) {
 			return false
 		}
 	}
@@ -294,6 +298,9 @@ func (s *pathStepper) member(key string) bool {
 
 // element reports whether the step leads to the element at w.text[i], the n-th of an array.
 func (s *pathStepper) element(w *pathWalk, i, n int) bool {
+	if s.step.pick != nil {
+		return s.step.pick(w.text[i:w.skip(i)])
+	}
 	if s.step.key == "" {
 		return s.step.token == "*" || n == s.index
 	}

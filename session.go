@@ -29,7 +29,15 @@ type PendingCall struct {
 
 	deadline time.Time // guarded by the session; zero means none
 
-	seq, x atomic.Int64 // of its line on the tape, and of that line's exchange; see [Entry]
+	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
+	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
+}
+
+// release ends what carries the call, if there is something. c may be nil.
+func (c *PendingCall) release() {
+	if c != nil && c.cancel != nil {
+		c.cancel()
+	}
 }
 
 // A Session ties a client's Conn to a server's. Up to 2025-11-25 it is what Mcp-Session-Id names,
@@ -53,8 +61,10 @@ type Session struct {
 	opened   time.Time
 	used     time.Time
 	streams  int // open GET streams
+	held     int // messages that wait to go on
 	timer    *time.Timer
-	quiet    chan struct{} // closed once no call of the client waits; nil if nobody asks
+	quiet    chan struct{} // closed once nothing is owed to the client; nil if nobody asks
+	over     chan struct{} // closed when the session ends; nil if nobody asks
 	ended    bool
 	reason   error // why it ended, or is about to
 }
@@ -82,7 +92,12 @@ func (s *Session) Revision() string {
 	return s.revision
 }
 
-func (s *Session) setRevision(revision string) {
+// agree notes the revision that m, a response to the client, agrees on if it answers initialize.
+func (s *Session) agree(m *Message) {
+	if m.Answers.Message.Method != methodInitialize || m.Result == "" {
+		return
+	}
+	revision, _ := unquote(member(m.Result, "protocolVersion"))
 	s.mu.Lock()
 	s.revision = revision
 	s.mu.Unlock()
@@ -193,14 +208,43 @@ func (s *Session) strikeCall(d Direction, c *PendingCall) bool {
 // remove requires that s.mu is held.
 func (s *Session) remove(d Direction, c *PendingCall) {
 	delete(s.calls[d], c.key)
+	s.settled()
+}
+
+// settled tells whoever waits for that if nothing is owed any more. It requires that s.mu is held.
+func (s *Session) settled() {
 	if s.quiet != nil && !s.owes() {
 		close(s.quiet)
 		s.quiet = nil
 	}
 }
 
-// owes reports whether a client waits for an answer. It requires that s.mu is held.
+// hold counts a message that waits, until release is called. over is closed when the session ends. ok is false if many
+// wait already.
+func (s *Session) hold() (over <-chan struct{}, release func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over == nil {
+		s.over = make(chan struct{})
+		if s.ended {
+			close(s.over)
+		}
+	}
+	s.held++
+	return s.over, func() {
+		s.mu.Lock()
+		s.held--
+		s.used = time.Now()
+		s.settled()
+		s.mu.Unlock()
+	}, s.held <= maxHeld
+}
+
+// owes reports whether a client waits for an answer, or a message waits. It requires that s.mu is held.
 func (s *Session) owes() bool {
+	if s.held > 0 {
+		return true
+	}
 	for _, c := range s.calls[ToServer] {
 		if c.Message.Method != methodListen {
 			return true
@@ -209,7 +253,7 @@ func (s *Session) owes() bool {
 	return false
 }
 
-// Quiet returns a channel that is closed once no call of the client waits for its answer.
+// Quiet returns a channel that is closed once no call of the client waits for its answer, and no message to go on.
 // Subscriptions do not count: they have no end of their own.
 func (s *Session) Quiet() <-chan struct{} {
 	s.mu.Lock()
@@ -231,10 +275,7 @@ func (s *Session) takeAll(d Direction) map[string]*PendingCall {
 	defer s.mu.Unlock()
 	calls := s.calls[d]
 	s.calls[d] = nil
-	if s.quiet != nil && !s.owes() {
-		close(s.quiet)
-		s.quiet = nil
-	}
+	s.settled()
 	return calls
 }
 
@@ -363,7 +404,7 @@ func (s *Session) next(now time.Time) time.Time {
 }
 
 func (s *Session) busy() bool {
-	return s.streams > 0 || len(s.calls[ToServer]) > 0 || len(s.calls[ToClient]) > 0
+	return s.streams > 0 || s.held > 0 || len(s.calls[ToServer]) > 0 || len(s.calls[ToClient]) > 0
 }
 
 // tick expires what is due.

@@ -91,6 +91,9 @@ func (t *Sessions) End(s *Session, reason error) {
 		s.reason = reason
 	}
 	s.ended, reason = true, s.reason
+	if s.over != nil {
+		close(s.over)
+	}
 	if s.timer != nil {
 		s.timer.Stop()
 	}

@@ -33,9 +33,9 @@ const modeNames = "forward, record, replay, verify, tape, demo or token"
 // modes returns all modes, in the order in which help lists them.
 func modes() []mode {
 	return []mode{
-		{"forward", "server clients limits calls common tape record redact key", "", usageForward},
-		{"record", "server clients limits calls common tape record redact key", "", usageRecord},
-		{"replay", "server clients limits calls common tape replay ignore key", "", usageReplay},
+		{"forward", "server clients limits rules calls common tape record redact key", "", usageForward},
+		{"record", "server clients limits rules calls common tape record redact key", "", usageRecord},
+		{"replay", "server clients limits rules calls common tape replay ignore key", "", usageReplay},
 		{"verify", "server calls common tape verify ignore json key", "", usageVerify},
 		{"tape", "common tool ignore json redact key", "COMMAND FILE...", usageTape},
 		{"demo", "common", "", usageDemo},
@@ -92,6 +92,8 @@ func settings(c *Config, env func(string) (string, bool)) map[string]setting {
 		"limit":         {"TIER=RATE[:BURST]", "limits", "", repeated, adds(&c.Limits, ParseLimit)},
 		"limit-status":  {"429|200", "limits", "limit listen", 0, sets(&c.LimitStatus, parseStatus)},
 		"limit-report":  {"", "limits", "limit", 0, sets(&c.LimitReport, parseSwitch)},
+		"rules":         {"FILE", "rules", "", 0, sets(&c.Rules, parseRulesFile)},
+		"rules-report":  {"", "rules", "rules", 0, sets(&c.RulesReport, parseSwitch)},
 		"max-sessions":  {"N", "limits", "listen", 0, sets(&c.MaxSessions, parseCount)},
 		"max-calls":     {"N", "limits", "", 0, sets(&c.MaxCalls, parseCount)},
 		"idle":          {"TIME", "limits", "", 0, sets(&c.Idle, parseTime)},
@@ -332,6 +334,12 @@ func parseCA(v string) (*x509.CertPool, error) {
 // parseTokensFile only finds what is wrong with the file: who uses it reads it again when it changes.
 func parseTokensFile(v string) (string, error) {
 	_, err := OpenTokens(v)
+	return v, err
+}
+
+// parseRulesFile only finds what is wrong with the file: who uses it reads it again when it changes.
+func parseRulesFile(v string) (string, error) {
+	_, _, err := readRules(v)
 	return v, err
 }
 

@@ -350,14 +350,14 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 	if m.Kind != Call && (m.Local || m.Method == methodCancelled) {
 		return nil // the end of ctx cancels
 	}
-	if err := h.shared.params.refusal(m); err != nil {
+	if err := h.shared.params.refusal(m.came()); err != nil {
 		return err
 	}
 	run, err := h.shared.get(ctx, h.patience)
 	if err != nil {
 		return err
 	}
-	if m.Kind != Call {
+	if m.Kind != Call || m.Ruled != nil && m.Ruled.Broken { // nobody knows what the process makes of that
 		return run.line.Send(ctx, m)
 	}
 	c := run.book(m)

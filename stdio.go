@@ -183,6 +183,11 @@ func (c *stdioClient) Send(ctx context.Context, m *Message) error {
 	if m.Kind == Call && c.eof.Load() {
 		return errClosed
 	}
+	if m.Ruled != nil && m.Ruled.Twice {
+		if err := c.lineConn.Send(ctx, m); err != nil {
+			return err
+		}
+	}
 	return c.lineConn.Send(ctx, m)
 }
 

@@ -36,6 +36,7 @@ const (
 	lineStderr  = "stderr"  // a server's process wrote a line to its stderr
 	lineExit    = "exit"    // a server's process ended
 	lineDropped = "dropped" // a message of the line Re reached nobody
+	lineRule    = "rule"    // what Rule did with the message of the line Re, beside changing it
 	lineBlind   = "blind"   // from here on, or up to here, messages passed that are not on the tape
 	lineClose   = "close"   // a session ended
 	lineEnd     = "end"     // the recording ended as it should
@@ -92,7 +93,7 @@ type Entry struct {
 	Local   bool   // the proxy made the message
 	Rule    string // name of the rule that changed or made the message
 	Was     int64  // Seq of the line with the message as it came, before Rule changed it
-	Text    string // stderr: the line; exit: the status; close, dropped, blind: why; raw: the bytes
+	Text    string // stderr: the line; exit: the status; close, dropped, blind: why; rule: what it did; raw: the bytes
 	Msg     string // JSON text of the message, without line ends
 	Sum     string // end: SHA-256 of all before it
 	Counts  string // end: JSON text
@@ -285,7 +286,7 @@ func (t *TapeReader) Next() (*Entry, error) {
 			t.sum.Write(line)
 		}
 		switch e.Kind {
-		case lineOpen, lineMsg, lineRaw, lineStderr, lineExit, lineDropped, lineBlind, lineClose, lineEnd:
+		case lineOpen, lineMsg, lineRaw, lineStderr, lineExit, lineDropped, lineRule, lineBlind, lineClose, lineEnd:
 			return e, nil
 		}
 		if t.All {

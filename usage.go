@@ -81,6 +81,8 @@ Limits (a TIME of 0 is no limit, but with -grace no wait):
   -call-timeout TIME        until a call without answer or progress is given up (5m)
   -grace TIME               at the end, for calls in flight (10s)
 Other:
+  -rules FILE               apply the rules of it (docs/rules.md), also when it changes
+  -rules-report             log what they would do, and let everything pass as it is
   -tape FILE                record to it: mcpproxy help record
   -config FILE              JSON: {"listen": "127.0.0.1:8080", "stdio": ["npx", "-y", "x"]}
   -log-level LEVEL          debug, info, warn or error (info)

@@ -1,0 +1,188 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// Rules apply the rules of a file to messages: their Intercept is an interceptor. Towards the server the rules are met in
+// the order of the file, towards the client in reverse. The exported fields are set before the first message. Make them
+// with NewRules or OpenRules; they may be used concurrently, also while other rules are put in place.
+type Rules struct {
+	Log    *slog.Logger
+	Report bool // log what rules would do, and do nothing
+	// Noted, if not nil, hears of what rules did with m that does not show in what becomes of it.
+	Noted func(s *Session, m *Message, notes []RuleNote)
+
+	book atomic.Pointer[ruleBook]
+}
+
+// A RuleNote is what a rule did with a message.
+type RuleNote struct {
+	Rule string // its name
+	What string // the word of its action, and what comes to it: fault drop, tag slow
+}
+
+// Ruled is what rules did with a message that goes on.
+type Ruled struct {
+	Was    *Message   // as it came; nil if it is not changed, or if a rule made it
+	Rule   string     // names of the rules that changed or made it
+	Notes  []RuleNote // of a message to the server: those that do not show otherwise
+	Twice  bool       // it is to be sent twice
+	Broken bool       // Raw is not whole, and so no JSON
+}
+
+// A ruleBook is a rule file in use. It is not changed.
+type ruleBook struct {
+	*RuleSet
+	counts map[string]*ruleCount // by the names of rules
+	hides  bool                  // a list may have to be shortened
+}
+
+// newRuleBook counts on from last, which may be nil, where names of rules are the same.
+func newRuleBook(set *RuleSet, last *ruleBook) *ruleBook {
+	b := &ruleBook{RuleSet: set, counts: map[string]*ruleCount{}, hides: set.Deny}
+	for _, r := range set.Rules {
+		b.hides = b.hides || r.Kind == actDeny
+		if last != nil && last.counts[r.Name] != nil {
+			b.counts[r.Name] = last.counts[r.Name]
+			continue
+		}
+		b.counts[r.Name] = &ruleCount{seed: r.When.Seed}
+		if !r.When.Seeded {
+			b.counts[r.Name].seed = rand.Uint64()
+		}
+	}
+	return b
+}
+
+// NewRules returns the rules of a file that has been read.
+func NewRules(set *RuleSet, log *slog.Logger) *Rules {
+	r := &Rules{Log: log}
+	r.Put(set)
+	return r
+}
+
+// Put puts other rules in place of those that are there. Rules of the same name go on counting. It may not be called
+// concurrently with itself.
+func (r *Rules) Put(set *RuleSet) { r.book.Store(newRuleBook(set, r.book.Load())) }
+
+// A ruling is what rules make of a message.
+type ruling struct {
+	m     *Message      // what goes on
+	err   error         // why it does not
+	delay time.Duration // until either
+	notes []RuleNote    // that do not show in m or err
+	trace func(rule *Rule, what string)
+}
+
+// Intercept applies the rules to m.
+func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, error) {
+	book := r.book.Load()
+	if m.Kind == Opaque || len(book.Rules) == 0 && !book.Deny {
+		return m, nil
+	}
+	if m.Dir == ToServer && m.Origin != nil && isStateless(revisionOf(m, m.Origin.Header)) {
+		// A server, or what stands before it, may go by the headers.
+		if err := new(paramTable).check(m.Origin.Header, m); err != nil {
+			return nil, &Error{Code: codeHeader, Status: 400, Text: err.Error()}
+		}
+	}
+	x := newMeeting(s, m)
+	v := ruling{m: m, trace: func(rule *Rule, what string) { r.logged(x, rule, what) }}
+	book.judge(x, &v)
+	if r.Report {
+		return m, nil
+	}
+	if len(v.notes) > 0 {
+		if m.Dir == ToServer && v.err == nil && v.m.Dir == ToServer { // what records messages is yet to see it
+			v.m = v.m.ruled()
+			v.m.Ruled.Notes = v.notes
+		} else if r.Noted != nil {
+			r.Noted(s, m, v.notes)
+		}
+	}
+	if v.delay > 0 {
+		return nil, &Hold{v.delay, v.m, v.err}
+	}
+	return v.m, v.err
+}
+
+// logged says what a rule did, or would do.
+func (r *Rules) logged(x *meeting, rule *Rule, what string) {
+	level, text := slog.LevelDebug, "rule applied"
+	switch {
+	case r.Report:
+		level, text = slog.LevelInfo, "rule would apply"
+	case what == unclearText:
+		level, text = slog.LevelWarn, "rule not applied"
+	case rule.Kind == actFault || rule.Kind == actLog || rule.Kind == actTag:
+		level = slog.LevelInfo
+	}
+	if !r.Log.Enabled(context.Background(), level) {
+		return
+	}
+	var name string
+	if x.call != nil {
+		name = cmp.Or(x.call.Name, x.call.URI)
+	}
+	direction := dirToServer
+	if x.dir == ToClient {
+		direction = dirToClient
+	}
+	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", name, "dir", direction)
+}
+
+// unclearText is why a rule that changes something is not applied.
+const unclearText = "its path meets something else, or a key that is there twice"
+
+// judge applies the rules to x.m, from where v begins.
+func (b *ruleBook) judge(x *meeting, v *ruling) {
+	ended := false
+	for i := range b.Rules {
+		if x.dir == ToClient {
+			i = len(b.Rules) - 1 - i
+		}
+		if ended = b.meet(x, v, b.Rules[i]); ended {
+			break
+		}
+	}
+	if b.Deny && !ended && x.m.Kind != Response {
+		v.refuse(x, &Rule{Name: "default", Action: Action{Kind: actDeny, Text: "not allowed"}}, "deny")
+	}
+	if b.hides && v.err == nil && x.dir == ToClient && x.m.Result != "" {
+		b.hide(x, v)
+	}
+}
+
+// meet applies one rule to x.m and reports whether it is the last.
+func (b *ruleBook) meet(x *meeting, v *ruling, r *Rule) (ended bool) {
+	if !r.concerns(x) {
+		return false
+	}
+	found := r.When.holds(x)
+	if found == holds {
+		found = r.When.where(x)
+	}
+	switch {
+	case found == fails:
+		return false
+	case found == unclear && (r.Kind == actDeny || r.Kind == actRequire):
+		v.refuse(x, r, r.Kind.String()+": cannot be judged: "+unclearText)
+		return true
+	case found == unclear:
+		v.trace(r, unclearText)
+		return false
+	case !b.counts[r.Name].takes(&r.When):
+		return false
+	}
+	v.apply(x, r)
+	return r.Kind.ends()
+}

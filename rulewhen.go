@@ -1,0 +1,234 @@
+// SPDX-FileCopyrightText: 2026 The mcpproxy authors
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+)
+
+const (
+	methodCallTool  = "tools/call"
+	methodGetPrompt = "prompts/get"
+	methodComplete  = "completion/complete"
+)
+
+// A meeting is a message on its way as the conditions of rules see it.
+type meeting struct {
+	m    *Message // as it is now
+	call *Message // as it came; or the call that it answers, nil for a response to none
+	dir  Direction
+	// Who the client is: zero where that is not known.
+	user, session, transport, revision string
+	ip                                 netip.Addr
+}
+
+// newMeeting returns that of m, which travels in s.
+func newMeeting(s *Session, m *Message) *meeting {
+	x := &meeting{m: m, call: m, dir: m.Dir, user: s.User, session: s.ID(), transport: "http"}
+	if m.Kind == Response {
+		if x.call = nil; m.Answers != nil {
+			x.call = m.Answers.Message
+		}
+	}
+	client := x.call // what the client sent last of this exchange
+	if m.Within != nil {
+		client = m.Within.Message
+	}
+	if m.Origin != nil {
+		x.ip = m.Origin.IP
+	} else if client != nil && client.Origin != nil {
+		x.ip = client.Origin.IP
+	} else if x.session == "" && !s.Transient {
+		x.session, x.transport = "-", "stdio"
+	}
+	x.revision = m.Revision
+	if client != nil {
+		x.revision = cmp.Or(x.revision, client.Revision)
+	}
+	x.revision = cmp.Or(x.revision, s.Revision())
+	return x
+}
+
+func (x *meeting) method() string {
+	if x.call == nil {
+		return ""
+	}
+	return x.call.Method
+}
+
+// prompt is the name of the prompt that a call is about; odd is set if it could be read in two ways.
+func (x *meeting) prompt() (name string, odd bool) {
+	switch x.method() {
+	case methodGetPrompt:
+		return x.call.Name, false
+	case methodComplete:
+		return x.reference("name")
+	}
+	return "", false
+}
+
+// uri is that of the resource which a message is about.
+func (x *meeting) uri() (uri string, odd bool) {
+	switch {
+	case x.call == nil:
+		return "", false
+	case x.call.Method == methodComplete:
+		return x.reference("uri")
+	}
+	return x.call.URI, false
+}
+
+// reference is a member of what a call asks to complete.
+func (x *meeting) reference(key string) (value string, odd bool) {
+	values, odd := rulePath{{token: "params"}, {token: "ref"}, {token: key}}.find(x.call.Raw)
+	if len(values) == 1 {
+		value, _ = unquote(values[0])
+	}
+	return value, odd
+}
+
+// A holding is how far a message meets a condition.
+type holding uint8
+
+const (
+	fails holding = iota
+	holds
+	unclear // it cannot be said: see [rulePath.find]
+)
+
+// holds reports whether x meets all but Where and what counts.
+func (c *Condition) holds(x *meeting) holding {
+	switch {
+	case c.Dir != nil && *c.Dir != x.dir,
+		!matchesAny(c.Methods, x.method()),
+		c.Tools != nil && (x.method() != methodCallTool || !matchesAny(c.Tools, x.call.Name)),
+		!matchesAny(c.Users, x.user),
+		!matchesAny(c.Sessions, x.session),
+		!matchesAny(c.Transports, x.transport),
+		!matchesAny(c.Revisions, x.revision),
+		c.IPs != nil && !slices.ContainsFunc(c.IPs, func(p netip.Prefix) bool { return p.Contains(x.ip.Unmap()) }):
+		return fails
+	}
+	for _, named := range [...]struct {
+		patterns []string
+		of       func() (string, bool)
+	}{{c.Prompts, x.prompt}, {c.URIs, x.uri}} {
+		if named.patterns == nil {
+			continue
+		}
+		if name, odd := named.of(); odd {
+			return unclear
+		} else if name == "" || !matchesAny(named.patterns, name) {
+			return fails
+		}
+	}
+	return holds
+}
+
+// matchesAny reports whether one of patterns is met, or there is none.
+func matchesAny(patterns []string, s string) bool {
+	return patterns == nil || slices.ContainsFunc(patterns, func(p string) bool { return matchesName(p, s) })
+}
+
+// where looks at the values that a condition names. If one of them fails, it does not matter what is unclear about another.
+func (c *Condition) where(x *meeting) holding {
+	found := holds
+	for i := range c.Where {
+		switch h := c.Where[i].any(x.m.Raw); h {
+		case fails:
+			return fails
+		case unclear:
+			found = unclear
+		}
+	}
+	return found
+}
+
+// any reports whether one of the values to which d leads is as it demands.
+func (d *Demand) any(text string) holding {
+	values, odd := d.At.find(text)
+	for _, v := range values {
+		switch d.fits(v) {
+		case holds:
+			if !odd {
+				return holds
+			}
+		case unclear:
+			odd = true
+		}
+	}
+	if odd {
+		return unclear
+	}
+	return fails
+}
+
+// all reports whether there are values to which d leads, and all of them are as it demands.
+func (d *Demand) all(text string) bool {
+	values, odd := d.At.find(text)
+	return !odd && len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return d.fits(v) != holds })
+}
+
+// fits reports whether the JSON text value is what d demands.
+func (d *Demand) fits(value string) holding {
+	if d.Match == nil {
+		return holding(btoi(encodeJSON(decodeJSON(value)) == d.Value))
+	}
+	switch value[0] {
+	case '{', '[', 'n':
+		return unclear
+	case '"':
+		value, _ = unquote(value)
+	}
+	return holding(btoi(d.Match.MatchString(value)))
+}
+
+// perCall reports whether c can be judged on a call only, not on what the call is named.
+func (c *Condition) perCall() bool {
+	return c.Where != nil || c.Every > 0 || c.Chance != nil || c.First > 0
+}
+
+// A ruleCount counts the messages that meet a rule. The zero value is ready; it may be used concurrently.
+type ruleCount struct {
+	met  atomic.Int64 // all conditions but those that count
+	then atomic.Int64 // and every
+	last atomic.Int64 // and chance
+	seed uint64
+}
+
+// takes counts a message that meets all else, and reports whether it is one of those that c wants.
+func (n *ruleCount) takes(c *Condition) bool {
+	if k := n.met.Add(1); c.Every > 0 && k%c.Every != 0 {
+		return false
+	}
+	k := n.then.Add(1)
+	if c.Chance != nil && float64(mixed(mixed(n.seed)+uint64(k))>>11)/(1<<53) >= *c.Chance {
+		return false
+	}
+	return n.last.Add(1) <= c.First || c.First == 0
+}
+
+// mixed is a number that looks random, always the same for the same n: one step of SplitMix64.
+func mixed(n uint64) uint64 {
+	n *= 0x9e3779b97f4a7c15
+	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
+	n = (n ^ n>>27) * 0x94d049bb133111eb
+	return n ^ n>>31
+}
+
+// concerns reports whether r is about a message of this kind at all. What denies, answers or breaks is about what begins
+// something, unless the rule says where its messages go.
+func (r *Rule) concerns(x *meeting) bool {
+	if x.m.Kind != Response || r.When.Dir != nil {
+		return true
+	}
+	switch r.Kind {
+	case actSet, actRemove, actReplace, actLog, actTag:
+		return true
+	}
+	return false
+}
