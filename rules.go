@@ -86,8 +86,8 @@ type ruling struct {
 // Intercept applies the rules to m.
 func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, error) {
 	book := r.book.Load()
-	if m.Kind == Opaque || len(book.Rules) == 0 && !book.Deny {
-		return m, nil
+	if m.Kind == Opaque || m.Refusal != nil || len(book.Rules) == 0 && !book.Deny {
+		return m, nil // a rule that loses responses must not lose the proxy's own word that one is late
 	}
 	if m.Dir == ToServer && m.Origin != nil && isStateless(revisionOf(m, m.Origin.Header)) {
 		// A server, or what stands before it, may go by the headers.
