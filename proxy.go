@@ -274,6 +274,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 	switch m.Kind {
 	case Opaque:
 		s.place(m)
+		if m.Last && m.Within != nil && m.Within.lost.Load() {
+			return // the client is to wait on for its response
+		}
 		p.toClient(s, m)
 		return
 	case Response:

@@ -31,6 +31,7 @@ type PendingCall struct {
 
 	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
 	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
+	lost   atomic.Bool                   // its response was, by a rule: who asked waits on
 }
 
 // release ends what carries the call, if there is something. c may be nil.
@@ -147,7 +148,7 @@ func (s *Session) setServer(server Server) bool {
 }
 
 // book enters a call that goes in direction d. An id that is in use is refused, as JSON-RPC has no
-// way to tell the answers apart.
+// way to tell the answers apart. A call whose response was lost is entered again, with the time that it has left.
 func (s *Session) book(d Direction, c *PendingCall) *Error {
 	c.key = canonicalID(c.Message.ID)
 	s.mu.Lock()
@@ -168,7 +169,7 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 		return &Error{Code: 503, Text: "too many calls in flight", RetryAfter: time.Second}
 	}
 	// A subscription is a call without an end.
-	if t := s.table.bounds.CallTimeout; t > 0 && c.Message.Method != methodListen {
+	if t := s.table.bounds.CallTimeout; t > 0 && c.deadline.IsZero() && c.Message.Method != methodListen {
 		c.deadline = now.Add(t)
 	}
 	if s.calls[d] == nil {
