@@ -74,7 +74,7 @@ func (x *httpStream) Send(m *Message) error {
 		return errClosed
 	}
 	err := x.write(m)
-	x.broken = x.broken || m.Refusal != nil && x.relays // its end is not the server's
+	x.broken = x.broken || m.Refusal != nil && m.Refusal.Rule == "" && x.relays // its end is not the server's
 	if m.Kind == Response {
 		x.awaiting--
 	}
