@@ -144,6 +144,7 @@ func (v *ruling) fault(x *meeting, r *Rule) {
 			m.Ruled.Broken, m.Ruled.Was = true, x.m
 			m.Raw = m.Raw[:len(m.Raw)/2]
 			m.Ruled.Rule = r.Name
+			m.Event = m.Event.withoutFrame()
 		}
 		v.m = m
 	}
@@ -175,6 +176,16 @@ func (m *Message) ruled() *Message {
 	return &copied
 }
 
+// withoutFrame returns a copy of e without the text as it came. e may be nil.
+func (e *Event) withoutFrame() *Event {
+	if e == nil {
+		return nil
+	}
+	changed := *e
+	changed.Frame = ""
+	return &changed
+}
+
 // came is m as its peer sent it.
 func (m *Message) came() *Message {
 	if m.Ruled != nil && m.Ruled.Was != nil {
@@ -188,11 +199,7 @@ func (m *Message) changed(next *Message, name string) *Message {
 	next.Dir, next.More, next.Last, next.Local, next.Resumed = m.Dir, m.More, m.Last, m.Local, m.Resumed
 	next.Stream, next.Origin, next.Reply, next.Answers, next.Within = m.Stream, m.Origin, m.Reply, m.Answers, m.Within
 	next.own, next.line, next.Refusal = m.own, m.line, m.Refusal
-	if m.Event != nil {
-		event := *m.Event
-		event.Frame = "" // which has the text as it came
-		next.Event = &event
-	}
+	next.Event = m.Event.withoutFrame()
 	next.Ruled = &Ruled{Was: m, Rule: name}
 	if before := m.Ruled; before != nil {
 		*next.Ruled = *before
