@@ -40,10 +40,14 @@ func TestMain(m *testing.M) {
 type talk struct {
 	t        *testing.T
 	client   string // "stdio" or "http"
-	server   string // "stdio"; "json" or "events" for one on HTTP that answers in that form where it has the choice
+	server   string // "stdio"; "json" or "events" for one on HTTP that answers in that form where it has the choice; "tape"
 	modern   bool   // 2026-07-28
 	slow     bool   // every read on every stream of bytes returns one byte
 	revision string // of the handshake
+	accept   string // of clients on HTTP; "" for JSON or events, as the server likes
+	rules    string // the list of a rule file; "" for no rules
+	policy   *Rules // those rules, once there is a proxy; a test may have made it
+	tape     string // as which the talk was recorded, in the end; or what is played if server is "tape"
 	max      int
 	bounds   Bounds
 	log      *slog.Logger
@@ -84,7 +88,7 @@ func talkTest(t *testing.T, w *talk, f func(*talk)) {
 // shared reports whether clients share a process, which renames ids.
 func (w *talk) shared() bool { return w.modern && w.client == "http" && w.server == "stdio" }
 
-func (w *talk) overHTTP() bool { return w.server != "stdio" }
+func (w *talk) overHTTP() bool { return w.server == "json" || w.server == "events" }
 
 // next is the next message at the server, but for those of the handshake.
 func (w *talk) next() *talkHeard {
@@ -242,6 +246,9 @@ func (w *talk) handshake(h *talkHeard) bool {
 	return true
 }
 
+// talkHalf is what the server on HTTP says to half a message.
+const talkHalf = `{"jsonrpc":"2.0","error":{"code":-32700,"message":"half"}}`
+
 // serve is the server on HTTP.
 func (w *talk) serve(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
@@ -256,6 +263,12 @@ func (w *talk) serve(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Unlock()
 	if got := r.Header.Get("Mcp-Session-Id"); !w.modern && h.Method != methodInitialize && !strings.HasPrefix(got, "server-session-") {
 		w.t.Errorf("%s %s: got session id %q, want the server's own", r.Method, h.Method, got)
+	}
+	if !json.Valid(body) && r.Method == http.MethodPost { // half a message
+		w.heard <- h
+		rw.WriteHeader(http.StatusBadRequest)
+		io.WriteString(rw, talkHalf)
+		return
 	}
 	if got := r.Header.Get("Mcp-Method"); w.modern && got != h.Method {
 		w.t.Errorf("%s: got Mcp-Method %q", h.Method, got)
@@ -400,6 +413,9 @@ func (o talkOne) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)
 
 // proxy makes the program's inside, between w's clients and its server. All is recorded, and release checks the tape.
 func (w *talk) proxy() (p *Proxy, release func()) {
+	if w.server == "tape" {
+		return w.playing()
+	}
 	var d closingDialer
 	rec, check := recordTalk(w)
 	if w.overHTTP() {
@@ -410,10 +426,35 @@ func (w *talk) proxy() (p *Proxy, release func()) {
 	} else {
 		d = newCommandDialer(recorded(w.start, rec), w.max, w.log)
 	}
-	p = NewProxy(d, w.bounds, w.log, rec.Intercept)
+	chain := w.ruled()
+	if chain != nil {
+		w.policy.Noted = rec.Noted
+		chain = append([]Interceptor{rec.Changed}, chain...)
+	}
+	p = NewProxy(d, w.bounds, w.log, append(chain, rec.Intercept)...)
 	p.OnEnd, p.OnDrop, p.OnTell = rec.Ended, rec.Dropped, rec.Told
 	return p, func() {
 		d.Close()
 		check()
 	}
+}
+
+// playing makes a proxy in front of w.tape.
+func (w *talk) playing() (p *Proxy, release func()) {
+	d, err := OpenPlayer(strings.NewReader(w.tape), "t.jsonl", PlayerOptions{Log: w.log, Max: w.max, FailUnused: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return NewProxy(d, w.bounds, w.log, w.ruled()...), func() { d.Close() }
+}
+
+// ruled is the interceptor of w's rules; nil if there are none.
+func (w *talk) ruled() []Interceptor {
+	if w.rules == "" && w.policy == nil {
+		return nil
+	}
+	if w.policy == nil {
+		w.policy = NewRules(ruleSet(w.t, w.rules), w.log)
+	}
+	return []Interceptor{w.policy.Intercept}
 }

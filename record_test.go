@@ -38,7 +38,8 @@ func recordTalk(w *talk) (rec *Recorder, check func()) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		recordCheck(w.t, string(text))
+		w.tape = string(text)
+		recordCheck(w.t, w.tape)
 	}
 }
 

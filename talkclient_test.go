@@ -5,6 +5,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -129,6 +131,7 @@ type talkPost struct {
 	done   chan struct{} // closed when the response is over; then the rest is set
 	status int
 	header http.Header
+	body   bytes.Buffer
 	err    error
 }
 
@@ -152,7 +155,7 @@ func (c *talkClient) do(method, text string) *talkPost {
 	if c.pause > 0 {
 		r.Body = io.NopCloser(&talkPause{Reader: strings.NewReader(text), d: c.pause})
 	}
-	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Accept", cmp.Or(c.w.accept, "application/json, text/event-stream"))
 	r.Header.Set("Content-Type", "application/json")
 	if c.w.modern {
 		r.Header.Set("MCP-Protocol-Version", statelessRevision)
@@ -193,13 +196,13 @@ func (p *talkPost) read(c *talkClient, r *http.Request) {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if kind != "text/event-stream" {
 		var body []byte
-		if body, p.err = io.ReadAll(resp.Body); len(body) > 0 && p.err == nil {
+		if body, p.err = io.ReadAll(io.TeeReader(resp.Body, &p.body)); len(body) > 0 && p.err == nil {
 			c.heard <- string(body)
 		}
 		return
 	}
 	var data []string
-	for b := bufio.NewReader(resp.Body); ; {
+	for b := bufio.NewReader(io.TeeReader(resp.Body, &p.body)); ; {
 		var line string
 		if line, p.err = b.ReadString('\n'); p.err != nil {
 			if p.err == io.EOF {
