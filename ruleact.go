@@ -52,7 +52,11 @@ func (v *ruling) refuse(x *meeting, r *Rule, what string) {
 		text = "refused by a rule"
 	}
 	v.note(r, what)
-	v.fail(&Error{Code: 403, Status: 200, Text: text}, r, what)
+	e := &Error{Code: 403, Text: text}
+	if x.m.Kind == Call || x.dir == ToClient {
+		e.Status = 200
+	} // else, MCP, Streamable HTTP: "If the server cannot accept the input, it MUST return an HTTP error status code"
+	v.fail(e, r, what)
 }
 
 func (v *ruling) fail(e *Error, r *Rule, what string) {
