@@ -60,37 +60,6 @@ func (x *meeting) method() string {
 	return x.call.Method
 }
 
-// prompt is the name of the prompt that a call is about; odd is set if it could be read in two ways.
-func (x *meeting) prompt() (name string, odd bool) {
-	switch x.method() {
-	case methodGetPrompt:
-		return x.call.Name, false
-	case methodComplete:
-		return x.reference("name")
-	}
-	return "", false
-}
-
-// uri is that of the resource which a message is about.
-func (x *meeting) uri() (uri string, odd bool) {
-	switch {
-	case x.call == nil:
-		return "", false
-	case x.call.Method == methodComplete:
-		return x.reference("uri")
-	}
-	return x.call.URI, false
-}
-
-// reference is a member of what a call asks to complete.
-func (x *meeting) reference(key string) (value string, odd bool) {
-	values, odd := rulePath{{token: "params"}, {token: "ref"}, {token: key}}.find(x.call.Raw)
-	if len(values) == 1 {
-		value, _ = unquote(values[0])
-	}
-	return value, odd
-}
-
 // A holding is how far a message meets a condition.
 type holding uint8
 
@@ -100,12 +69,75 @@ const (
 	unclear // it cannot be said: see [rulePath.find]
 )
 
+// tool is the name of the tool that is called, if it holds that one is, "" if the call has none; unclear is a call that
+// could be read in two ways.
+func (x *meeting) tool() (name string, found holding) {
+	if x.method() != methodCallTool {
+		return "", fails
+	}
+	name, found = x.named(x.call.Name, "name")
+	return name, max(found, holds)
+}
+
+// named returns name, which is the string that params has under key. Something else there, or params that are a list, a
+// server may yet take for a name.
+func (x *meeting) named(name, key string) (string, holding) {
+	if name != "" || x.call.Params == "" {
+		return name, holding(btoi(name != ""))
+	}
+	value := member(x.call.Params, key)
+	switch {
+	case x.call.Params[0] == '[' || value != "" && value[0] != '"':
+		return "", unclear
+	case value == "":
+		return "", fails
+	}
+	return "", holds
+}
+
+// prompt is the name of the prompt that a call is about, as tool is that of a tool.
+func (x *meeting) prompt() (name string, found holding) {
+	switch x.method() {
+	case methodGetPrompt:
+		return x.named(x.call.Name, "name")
+	case methodComplete:
+		return x.reference("name")
+	}
+	return "", fails
+}
+
+// uri is that of the resource which a message is about.
+func (x *meeting) uri() (uri string, found holding) {
+	switch {
+	case x.call == nil:
+		return "", fails
+	case x.call.Method == methodComplete:
+		return x.reference("uri")
+	}
+	return x.named(x.call.URI, "uri")
+}
+
+// reference is a member of what a call asks to complete.
+func (x *meeting) reference(key string) (value string, found holding) {
+	values, odd := rulePath{{token: "params"}, {token: "ref"}, {token: key}}.find(x.call.Raw)
+	if len(values) == 0 && !odd {
+		return "", fails
+	}
+	for _, v := range values {
+		s, ok := unquote(v)
+		value, odd = s, odd || !ok
+	}
+	if odd {
+		return "", unclear
+	}
+	return value, holds
+}
+
 // holds reports whether x meets all but Where and what counts.
 func (c *Condition) holds(x *meeting) holding {
 	switch {
 	case c.Dir != nil && *c.Dir != x.dir,
 		!matchesAny(c.Methods, x.method()),
-		c.Tools != nil && (x.method() != methodCallTool || !matchesAny(c.Tools, x.call.Name)),
 		!matchesAny(c.Users, x.user),
 		!matchesAny(c.Sessions, x.session),
 		!matchesAny(c.Transports, x.transport),
@@ -115,15 +147,17 @@ func (c *Condition) holds(x *meeting) holding {
 	}
 	for _, named := range [...]struct {
 		patterns []string
-		of       func() (string, bool)
-	}{{c.Prompts, x.prompt}, {c.URIs, x.uri}} {
+		of       func() (string, holding)
+	}{{c.Tools, x.tool}, {c.Prompts, x.prompt}, {c.URIs, x.uri}} {
 		if named.patterns == nil {
 			continue
 		}
-		if name, odd := named.of(); odd {
-			return unclear
-		} else if name == "" || !matchesAny(named.patterns, name) {
-			return fails
+		name, found := named.of()
+		if found == holds && !matchesAny(named.patterns, name) {
+			found = fails
+		}
+		if found != holds {
+			return found
 		}
 	}
 	return holds
