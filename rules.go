@@ -91,7 +91,7 @@ func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, 
 	}
 	if m.Dir == ToServer && m.Origin != nil && isStateless(revisionOf(m, m.Origin.Header)) {
 		// A server, or what stands before it, may go by the headers.
-		if err := new(paramTable).check(m.Origin.Header, m); err != nil {
+		if err := new(paramTable).check(m.Origin.Header, m); err != nil && !r.Report {
 			return nil, &Error{Code: codeHeader, Status: 400, Text: err.Error()}
 		}
 	}
