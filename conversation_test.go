@@ -31,8 +31,17 @@ func talkWeb(w *talk) bool     { return w.client == "http" }
 
 // TestConversations holds each conversation in each combination of transports, in both eras, with whole reads and
 // with reads of one byte, which cut everything everywhere.
-func TestConversations(t *testing.T) {
+func TestConversations(t *testing.T) { talkAll(t, "") }
+
+// TestConversationsUnderRules holds the same ones under rules of which none applies: what comes leaves byte for byte.
+func TestConversationsUnderRules(t *testing.T) { talkAll(t, rulesForNone(100)) }
+
+// talkAll holds all conversations under rules; those that are long, and reads of one byte, only if there are none.
+func talkAll(t *testing.T, rules string) {
 	for _, c := range conversations() {
+		if c.fast && rules != "" {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			ran := 0
 			for i := range 2 * 3 * 2 * 2 {
@@ -41,9 +50,10 @@ func TestConversations(t *testing.T) {
 					server: []string{"stdio", "json", "events"}[i/8], max: c.max, revision: c.old,
 				}
 				w.bounds.CallTimeout = c.call
-				if c.when != nil && !c.when(w) || c.fast && w.slow {
+				if c.when != nil && !c.when(w) || w.slow && (c.fast || rules != "") {
 					continue
 				}
+				w.rules = rules
 				ran++
 				t.Run(fmt.Sprintf("%s-%s,modern=%t,slow=%t", w.client, w.server, w.modern, w.slow), func(t *testing.T) {
 					talkTest(t, w, c.run)
