@@ -361,6 +361,11 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 		}
 		p.down(s, out, next, out, nil)
 		return
+	case err != nil && m.Kind == Opaque && m.Within != nil:
+		if s.strikeCall(ToServer, m.Within) {
+			p.refuse(s, m.Within.Message, m.Within, err)
+		}
+		return
 	case err != nil:
 		p.Log.Warn("message refused", "method", m.Method, "error", err)
 		p.dropped(s, m, err)

@@ -181,7 +181,7 @@ func (r *textReplacer) in(s string) (changed string, n int) {
 		if out == nil {
 			out = make([]byte, 0, len(s)+len(r.with))
 		}
-		for _, m := range r.match.FindAllStringSubmatchIndex(part, -1) {
+		for _, m := range r.matches(part) {
 			out = append(out, s[copied:from+m[0]]...)
 			out = r.match.ExpandString(out, r.with, part, m)
 			copied = from + m[1]
@@ -195,6 +195,21 @@ func (r *textReplacer) in(s string) (changed string, n int) {
 		return s, 0
 	}
 	return string(append(out, s[copied:]...)), n
+}
+
+// matches returns where in a part of a string the matches are. Mostly the first leaves no room for others.
+func (r *textReplacer) matches(part string) [][]int {
+	if !r.narrow {
+		return r.match.FindAllStringSubmatchIndex(part, -1)
+	}
+	first := r.match.FindStringSubmatchIndex(part)
+	switch {
+	case first == nil:
+		return nil
+	case len(part)-first[1] < r.need.length:
+		return [][]int{first}
+	}
+	return r.match.FindAllStringSubmatchIndex(part, -1)
 }
 
 // run returns the next part of s, not before s[at], in which there may be a match and outside of which there is none up to

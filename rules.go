@@ -44,6 +44,8 @@ type ruleBook struct {
 	*RuleSet
 	counts map[string]*ruleCount // by the names of rules
 	hides  bool                  // a list may have to be shortened
+	guards bool                  // something may be denied on its way to the client
+	byCall bool                  // what becomes of a response may depend on its call
 }
 
 // newRuleBook counts on from last, which may be nil, where names of rules are the same.
@@ -51,6 +53,10 @@ func newRuleBook(set *RuleSet, last *ruleBook) *ruleBook {
 	b := &ruleBook{RuleSet: set, counts: map[string]*ruleCount{}, hides: set.Deny}
 	for _, r := range set.Rules {
 		b.hides = b.hides || r.Kind == actDeny
+		if c := &r.When; c.Dir == nil || *c.Dir == ToClient {
+			b.guards = b.guards || r.Kind == actDeny || r.Kind == actRequire
+			b.byCall = b.byCall || c.Methods != nil || c.Tools != nil || c.Prompts != nil || c.URIs != nil
+		}
 		if last != nil && last.counts[r.Name] != nil {
 			b.counts[r.Name] = last.counts[r.Name]
 			continue
@@ -86,8 +92,11 @@ type ruling struct {
 // Intercept applies the rules to m.
 func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, error) {
 	book := r.book.Load()
-	if m.Kind == Opaque || m.Refusal != nil || len(book.Rules) == 0 && !book.Deny {
+	if m.Refusal != nil || len(book.Rules) == 0 && !book.Deny {
 		return m, nil // a rule that loses responses must not lose the proxy's own word that one is late
+	}
+	if m.Kind == Opaque || m.Resumed && m.Kind == Response && m.Answers == nil {
+		return r.unknown(book, m)
 	}
 	if m.Dir == ToServer && m.Origin != nil && isStateless(revisionOf(m, m.Origin.Header)) {
 		// A server, or what stands before it, may go by the headers.
@@ -113,6 +122,22 @@ func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, 
 		return nil, &Hold{v.delay, v.m, v.err}
 	}
 	return v.m, v.err
+}
+
+// unknown passes what no rule can judge: bytes that are no message, and a response that comes again after its call is over.
+// Where a rule might deny it, it is refused.
+func (r *Rules) unknown(b *ruleBook, m *Message) (*Message, error) {
+	empty := m.Kind == Opaque && m.Raw == "" && (m.Event == nil || m.Event.Data == "") ||
+		m.Reply != nil && m.Reply.Status/100 != 2 // no client takes that for an answer
+	if empty || m.Kind == Response && !b.hides && !b.byCall {
+		return m, nil
+	}
+	refuses := !r.Report && (m.Kind == Response || b.guards || b.hides)
+	r.Log.Warn("rules cannot judge what the server sent", "refused", refuses)
+	if refuses {
+		return nil, &Error{Code: 502, Text: "the answer cannot be judged"}
+	}
+	return m, nil
 }
 
 // logged says what a rule did, or would do.
