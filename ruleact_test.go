@@ -5,6 +5,8 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,18 +76,19 @@ func leaveAnswers(members string) ruleLeaving {
 	}
 }
 
-// TestRuleActions has one call answered under each action, towards the server and towards the client, on each way that
-// there is, and compares the bytes that leave on both sides, and when they do.
-func TestRuleActions(t *testing.T) {
+// A ruleAction is what becomes of a call of the tool t, or of the response to it.
+type ruleAction struct {
+	name, rules    string
+	server, client ruleLeaving
+	status         int // 0 is 200
+	takes          time.Duration
+	cut            bool // the client's connection breaks
+}
+
+func ruleActions() []ruleAction {
 	toClient := `"when": {"tool": "t", "dir": "to-client"}, `
 	toServer := `"when": {"tool": "t", "dir": "to-server"}, `
-	for _, c := range []struct {
-		name, rules    string
-		server, client ruleLeaving
-		status         int // 0 is 200
-		takes          time.Duration
-		cut            bool // the client's connection breaks
-	}{
+	return []ruleAction{
 		{name: "allow", rules: `{"when": {"tool": "t"}, "allow": true}, {"when": {"tool": "t"}, "deny": "no"}`, server: leaveSame, client: leaveSame},
 		{name: "deny", rules: `{"when": {"tool": "t"}, "deny": "off"}`, server: leaveNone, client: leaveRefuses(403, "off")},
 		{name: "require", rules: `{"when": {"tool": "t"}, "require": {"/params/arguments/x": 1.0}}, {"when": {"tool": "t"}, "deny": "no"}`, server: leaveSame, client: leaveSame},
@@ -128,7 +131,13 @@ func TestRuleActions(t *testing.T) {
 		{name: "all", rules: `{"tag": "a"}, {` + toServer + `"set": {"/params/arguments/n": 1}}, {"delay": "1s"}, {` + toClient + `"remove": "/result/n"},
 			{` + toClient + `"set": {"/result/x": 2.0}}, {` + toServer + `"require": {"/params/arguments/n": "^1$"}}`, takes: time.Second,
 			server: leaveBecomes(`9007199254740993`, `1`), client: leaveBecomes(` "n":9007199254740993,"x":1.0`, `"x":2.0`)},
-	} {
+	}
+}
+
+// TestRuleActions has one call answered under each action, towards the server and towards the client, on each way that
+// there is, and compares the bytes that leave on both sides, and when they do.
+func TestRuleActions(t *testing.T) {
+	for _, c := range ruleActions() {
 		t.Run(c.name, func(t *testing.T) {
 			for _, w := range ruleWays() {
 				t.Run(fmt.Sprintf("%s-%s%s,modern=%t", w.client, w.server, w.accept, w.modern), func(t *testing.T) {
@@ -236,5 +245,33 @@ func (c *talkClient) ruleHears(post *talkPost, texts []string, status int, cut b
 	}
 	for _, text := range texts {
 		c.hears(text)
+	}
+}
+
+// TestRulesReport has the same rules only say what they would do: all passes as it came, at once.
+func TestRulesReport(t *testing.T) {
+	for _, c := range ruleActions() {
+		t.Run(c.name, func(t *testing.T) {
+			log := &frontLog{}
+			rules := NewRules(ruleSet(t, c.rules), slog.New(slog.NewTextHandler(log, nil)))
+			rules.Report = true
+			ruleTalks(t, "", ruleEverywhere, func(w *talk) {
+				w.policy = rules
+				x, began, call := w.dial(), time.Now(), w.call("1", ruleArgs, "")
+				post := x.say(call)
+				w.gets(call).result(w.ruleResult())
+				x.ruleHears(post, []string{talkResult("1", w.ruleResult())}, 0, false)
+				if d := time.Since(began).Truncate(100 * time.Millisecond); d != 0 {
+					t.Errorf("got it after %s", d)
+				}
+			})
+			word := strings.Fields(c.name)[0]
+			if slices.Contains([]string{"drop", "timeout", "disconnect", "malformed", "duplicate", "error"}, word) {
+				word = "fault " + word
+			}
+			if !strings.Contains(log.String(), "rule would apply") || word != "all" && !strings.Contains(log.String(), word) {
+				t.Errorf("got log %s, want that %s would apply", log, word)
+			}
+		})
 	}
 }
