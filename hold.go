@@ -74,8 +74,8 @@ func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan stru
 	p.wg.Go(wait) // ends with the session at the latest
 }
 
-// holdBack carries m on when the time of h is over. What comes over HTTP has a goroutine of its own, and its stream ends
-// with the last message; else the stream of a call ends with the response, which waits for what is held.
+// holdBack carries m on when the time of h is over. A response over HTTP that is relayed has a goroutine of its own, and ends
+// with its last message; else the stream of a call ends with the response, which waits for what is held.
 func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {
 	var before *chan struct{}
 	done := make(chan struct{})
@@ -92,7 +92,7 @@ func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {
 		} else {
 			p.Log.Info("message to the client lost", "method", m.Method, "id", m.ID, "error", s.Reason())
 		}
-	}, m.Reply != nil)
+	}, m.Reply != nil && m.Stream != nil && !m.Reply.Listens)
 }
 
 // lose does what is to be done about m, which a Loss let vanish.

@@ -176,6 +176,7 @@ func (f *httpFront) post(w http.ResponseWriter, r *http.Request, o *Origin) {
 		return
 	}
 	x := &httpStream{client: s.client.(*httpClient), session: s, done: make(chan struct{}), flusher: &f.late, w: w, request: m}
+	o.Batch = m == nil && f.Command // else each message waits for the exchange of the one before
 	batch, bad := []*Message{m}, []*Error(nil)
 	if m != nil {
 		x.stateless = isStateless(revisionOf(m, r.Header))

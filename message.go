@@ -119,6 +119,7 @@ type Origin struct {
 	IP     netip.Addr
 	User   string      // "" if nobody was authenticated
 	Header http.Header // all headers of the request, to be read only
+	Batch  bool        // other messages came with it, which must not wait for this one
 }
 
 // A Reply is the head of a server's HTTP response.

@@ -137,7 +137,7 @@ func (p *Proxy) up(ctx context.Context, w passage, out *Message, err error) {
 				w.s.strikeCall(ToServer, w.call)
 				w.call.release()
 			}
-		}, w.m.Origin != nil)
+		}, w.m.Origin != nil && !w.m.Origin.Batch)
 		return
 	}
 	p.deliver(ctx, w, out, err)

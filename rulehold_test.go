@@ -174,3 +174,77 @@ func TestRuleDelayedProgress(t *testing.T) {
 		})
 	}
 }
+
+// A delay may be longer than peers over HTTP have to read and to write.
+func TestRuleDelayLong(t *testing.T) {
+	for _, dir := range []string{"to-server", "to-client"} {
+		ruleTalks(t, `{"when": {"tool": "t", "dir": "`+dir+`"}, "delay": "10m"}`, ruleEverywhere, func(w *talk) {
+			w.bounds.CallTimeout = time.Hour
+			c, began, call := w.dial(), time.Now(), w.call("1", `{}`, "")
+			c.say(call)
+			w.gets(call).result(`{}`)
+			c.hears(talkResult("1", `{}`))
+			if d := time.Since(began).Truncate(time.Second); d != 10*time.Minute {
+				t.Errorf("%s: got it after %s, want 10m", dir, d)
+			}
+		})
+	}
+}
+
+// In a batch too a message that is held holds up no other.
+func TestRuleDelayInBatch(t *testing.T) {
+	ruleTalks(t, ruleSlow, func(w *talk) bool { return talkLegacy(w) && !(talkWeb(w) && w.overHTTP()) }, func(w *talk) {
+		w.revision = batchRevision
+		c, began := w.dial(), time.Now()
+		slow, fast := replayCall("1", "slow", `{}`), replayCall("2", "fast", `{}`)
+		post := c.do1("[" + slow + "," + fast + "]")
+		w.gets(fast).result(`{}`)
+		c.hears(talkResult("2", `{}`))
+		if d := time.Since(began).Truncate(100 * time.Millisecond); d != 0 {
+			t.Errorf("got the other one after %s", d)
+		}
+		w.gets(slow).result(`{}`)
+		c.hears(talkResult("1", `{}`))
+		if post != nil {
+			post.wait(c)
+		}
+	})
+}
+
+// What belongs to no call, and what a client on stdio hears, is not held up by what is held before it.
+func TestRuleDelayWithinAndOutside(t *testing.T) {
+	rules := `{"when": {"method": ["notifications/x", "notifications/progress"], "dir": "to-client"}, "delay": "2s"}`
+	note := func(method string) string { return `{"jsonrpc":"2.0","method":"notifications/` + method + `"}` }
+	ruleTalks(t, rules, talkLegacy, func(w *talk) {
+		c, began := w.dial(), time.Now()
+		w.push(note("x"))
+		w.push(note("y"))
+		w.push(talkQuestion)
+		c.hears(note("y"))
+		c.hears(talkQuestion)
+		if d := time.Since(began).Truncate(100 * time.Millisecond); d != 0 {
+			t.Errorf("got the others after %s", d)
+		}
+		c.hears(note("x"))
+		c.say(talkResult("1", `{}`))
+		w.gets(talkResult("1", `{}`))
+		if talkWeb(w) && w.overHTTP() {
+			return // what is in one response over HTTP keeps its order
+		}
+		began = time.Now()
+		call := w.call("1", `{}`, `"p"`)
+		c.say(call)
+		h := w.gets(call)
+		h.say(talkProgress(`"p"`, "1"))
+		h.say(talkQuestion)
+		c.hears(talkQuestion)
+		if d := time.Since(began).Truncate(100 * time.Millisecond); d != 0 {
+			t.Errorf("got the question after %s", d)
+		}
+		c.say(talkResult("1", `{}`))
+		w.gets(talkResult("1", `{}`))
+		c.hears(talkProgress(`"p"`, "1"))
+		h.result(`{}`)
+		c.hears(talkResult("1", `{}`))
+	})
+}
