@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // listed asks for a list and wants the client to hear want of what the server lists.
@@ -180,6 +181,55 @@ func TestRuleHeaders(t *testing.T) {
 				} else if reached {
 					<-got
 				}
+			}
+		})
+	}
+}
+
+// TestRuleHandshake has rules meet initialize.
+func TestRuleHandshake(t *testing.T) {
+	for _, rules := range []string{
+		`{"when": {"method": "initialize"}, "delay": "1s"}`,
+		`{"when": {"method": "initialize", "dir": "to-client"}, "delay": "1s"}`,
+		`{"when": {"method": "notifications/initialized"}, "delay": "1s"}`,
+		`{"when": {"method": "notifications/initialized"}, "fault": "drop"}`,
+		`{"when": {"method": "initialize"}, "set": {"/params/clientInfo/name": "x"}}`,
+		`{"when": {"method": "initialize", "dir": "to-server"}, "answer": {"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"talk","version":"1"}}}`,
+	} {
+		ruleTalks(t, rules, func(w *talk) bool { return talkLegacy(w) && !(strings.Contains(rules, `"answer"`) && w.overHTTP()) }, func(w *talk) {
+			c := w.dial()
+			<-time.After(2 * time.Second)
+			c.works()
+			if !strings.Contains(rules, `"answer"`) && !strings.Contains(rules, faultDrop) { // after which no GET is made
+
+				w.push(talkQuestion)
+				c.hears(talkQuestion)
+				c.say(talkResult("1", `{}`))
+				w.gets(talkResult("1", `{}`))
+			}
+		})
+	}
+}
+
+// An HTTP server finds in the headers of 2026-07-28 what rules left of a call.
+func TestRuleHeadersFollow(t *testing.T) {
+	got := make(chan *http.Request, 100)
+	serve := relayed(got, func(w http.ResponseWriter, _ *http.Request, body string) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(frontResult("1", `{}`)))
+	})
+	for _, c := range []struct{ action, name string }{
+		{`"tag": "x"`, "a"},
+		{`"set": {"/params/arguments": {}}`, "a"},
+		{`"set": {"/params/name": "é"}`, "=?base64?w6k=?="},
+		{`"remove": "/params/name"`, ""},
+	} {
+		inFrontOf(t, serve, nil, func(g *frontRig) {
+			rules := NewRules(ruleSet(t, `{"when": {"tool": "a"}, `+c.action+`}`), g.front.Log)
+			g.front.Proxy.chain = []Interceptor{rules.Intercept}
+			frontBody(t, g.do("POST", replayModern("1", "a", `{"x":1}`), "MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: a"))
+			if r := <-got; r.Header.Get("Mcp-Name") != c.name {
+				t.Errorf("%s: got Mcp-Name %q, want %q", c.action, r.Header.Get("Mcp-Name"), c.name)
 			}
 		})
 	}
