@@ -134,7 +134,9 @@ func (p *Proxy) up(ctx context.Context, w passage, out *Message, err error) {
 			case alive && (w.call == nil || w.s.lookup(ToServer, w.m.ID) == w.call):
 				p.up(ctx, w, h.alone(), h.Err)
 			case w.call != nil:
-				w.s.strikeCall(ToServer, w.call)
+				if !w.s.Ended() { // whose end answers it
+					w.s.strikeCall(ToServer, w.call)
+				}
 				w.call.release()
 			}
 		}, w.m.Origin != nil && !w.m.Origin.Batch)
