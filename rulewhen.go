@@ -155,12 +155,12 @@ func (c *Condition) holds(x *meeting) (found holding, missed string) {
 	for _, named := range [...]struct {
 		condition string
 		patterns  []string
-		of        func() (string, holding)
-	}{{"tool", c.Tools, x.tool}, {"prompt", c.Prompts, x.prompt}, {"uri", c.URIs, x.uri}} {
+		of        func(*meeting) (string, holding)
+	}{{"tool", c.Tools, (*meeting).tool}, {"prompt", c.Prompts, (*meeting).prompt}, {"uri", c.URIs, (*meeting).uri}} {
 		if named.patterns == nil {
 			continue
 		}
-		name, found := named.of()
+		name, found := named.of(x)
 		if found == holds && !matchesAny(named.patterns, name) {
 			found = fails
 		}
