@@ -128,7 +128,9 @@ func appendStamp(dst []byte, seq int64, t time.Duration) []byte {
 
 // appendFields appends what stands between that and the message.
 func appendFields(dst []byte, e *Entry) []byte {
-	dst = append(append(append(dst, `,"kind":"`...), e.Kind...), '"')
+	if e.Kind != lineMsg || e.Msg == "" {
+		dst = append(append(append(dst, `,"kind":"`...), e.Kind...), '"')
+	}
 	number := func(name string, n int64) {
 		if n != 0 {
 			dst = strconv.AppendInt(append(append(append(dst, `,"`...), name...), `":`...), n, 10)
@@ -344,6 +346,9 @@ func ParseEntry(line string) (*Entry, error) {
 			wrong = key
 		}
 	})
+	if e.Kind == "" && e.Msg != "" {
+		e.Kind = lineMsg
+	}
 	if e.Via == "" && !e.Local && e.Kind == lineMsg {
 		e.Via = viaStdio
 	}
