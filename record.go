@@ -121,7 +121,7 @@ func errNotRecorded(cause error) *Error {
 
 // message writes the line of m, and before it that of the call that it refuses if the server never saw it.
 func (r *Recorder) message(s *Session, m *Message) {
-	e := Entry{Kind: lineMsg, Dir: dirToClient, Local: m.Local, Msg: onOneLine(m)}
+	e := Entry{Kind: lineMsg, Dir: dirToClient, Local: m.Local, Msg: onOneLine(m), of: m}
 	if m.Dir == ToServer {
 		e.Dir = dirToServer
 	}

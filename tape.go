@@ -101,6 +101,8 @@ type Entry struct {
 	Size   int   // of the line with its line end
 	// MsgLast says that Msg is what the line ends with, but for a bracket and the line end.
 	MsgLast bool
+
+	of *Message // with the text Msg, for a Recorder; may be nil
 }
 
 // dirNames are the words for a [Direction].
