@@ -54,12 +54,14 @@ type Recorder struct {
 	due       bool       // follow runs
 	flushes   int64      // that had lines
 	seq       int64
-	counts    tapeCounts // of the lines that are on the tape, or about to be
-	open      int        // sessions, transient ones included
-	continues bool       // this tape does an earlier one
-	failed    error      // why the tape cannot be written; nil if it can
-	missed    int64      // lines that are not on it since then
-	over      bool       // closed is closed
+	t         time.Duration // of the last line
+	sent      time.Duration // when the first message in buf to the server came; 0 for none
+	counts    tapeCounts    // of the lines that are on the tape, or about to be
+	open      int           // sessions, transient ones included
+	continues bool          // this tape does an earlier one
+	failed    error         // why the tape cannot be written; nil if it can
+	missed    int64         // lines that are not on it since then
+	over      bool          // closed is closed
 	rates     []eventRate
 	dumped    time.Time // when something last was reason to dump
 }
@@ -128,16 +130,15 @@ func (r *Recorder) message(s *Session, m *Message) {
 	r.travelled(&e, s, m)
 	switch call := m.Answers; {
 	case m.Kind == Call && m.Dir == ToServer:
-		r.mu.Lock()
-		if era := eraOf(m); !slices.Contains(r.counts.eras, era) {
-			r.counts.eras = append(r.counts.eras, era)
-		}
-		r.mu.Unlock()
+		e.era = eraOf(m)
 	case m.Kind == Response && call != nil:
 		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
 			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(call.Message)}))
 		}
 		e.Re, e.X = call.seq.Load(), call.x.Load()
+		if m.Dir == ToClient {
+			e.at = call.struck
+		}
 	case m.Dir == ToServer && m.Method == methodCancelled:
 		if within := s.lookup(ToServer, member(m.Params, "requestId")); within != nil {
 			e.X = within.seq.Load()
@@ -289,7 +290,7 @@ func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 		fields = appendFields(room[:0], e)
 	}
 	r.mu.Lock()
-	if seq = r.stamp(e.Kind); seq != 0 {
+	if seq = r.stamp(e); seq != 0 {
 		r.buf = append(r.buf, fields...)
 		if e.Msg != "" {
 			r.buf = append(append(r.buf, `,"msg":`...), e.Msg...)
@@ -305,24 +306,38 @@ func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	return seq
 }
 
-// stamp begins a line and returns its number, 0 if there can be none. It requires that r.mu is held.
-func (r *Recorder) stamp(kind string) int64 {
-	if r.over || r.failed != nil && kind != lineBlind {
+// stamp begins the line of e and returns its number, 0 if there can be none. To look at a clock costs as much as to make
+// the line: what goes to the server together has the time of the first. It requires that r.mu is held.
+func (r *Recorder) stamp(e *Entry) int64 {
+	if r.over || r.failed != nil && e.Kind != lineBlind {
 		r.missed++
 		return 0
 	}
 	if r.start.IsZero() {
 		r.start = time.Now()
 	}
+	t := e.at.Sub(r.start)
+	if e.Dir == dirToServer && r.sent != 0 {
+		t = r.sent
+	} else if e.at.IsZero() {
+		t = time.Since(r.start)
+	}
+	if e.Dir == dirToServer {
+		r.sent = t
+	}
 	r.seq++
-	r.counts.add(kind)
-	r.buf = appendStamp(r.buf, r.seq, time.Since(r.start))
+	r.t = max(r.t, t)
+	r.counts.add(e.Kind)
+	if e.era != "" && !slices.Contains(r.counts.eras, e.era) {
+		r.counts.eras = append(r.counts.eras, e.era)
+	}
+	r.buf = appendStamp(r.buf, r.seq, r.t)
 	return r.seq
 }
 
 // line writes e. It requires that r.mu is held.
 func (r *Recorder) line(e *Entry) {
-	if r.stamp(e.Kind) != 0 {
+	if r.stamp(e) != 0 {
 		r.buf = append(appendFields(r.buf, e), '}', '\n')
 		r.wake()
 	}

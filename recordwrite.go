@@ -35,7 +35,7 @@ func (r *Recorder) Flush() error {
 		header = r.header()
 	} else if full := r.file.full(); len(lines) > 0 && (full == 2 || full == 1 && r.open == 0) {
 		end = r.end()
-		r.start, r.counts.lines, r.counts.messages = time.Now(), 0, 0
+		r.start, r.t, r.counts.lines, r.counts.messages = time.Now(), 0, 0, 0
 		r.continues = r.open > 0
 		if !r.continues { // the next one stands alone
 			r.seq, r.counts = 0, tapeCounts{}
@@ -97,7 +97,7 @@ var errHangs = errors.New("a write takes more than 10 s")
 func (r *Recorder) take() []byte {
 	lines := r.buf
 	r.flushes += int64(btoi(len(lines) > 0))
-	r.buf, r.spare = r.spare[:0], lines
+	r.buf, r.spare, r.sent = r.spare[:0], lines, 0
 	if cap(lines) > recordBuffer {
 		r.spare = nil
 	}
@@ -163,7 +163,7 @@ func (r *Recorder) fail(err error, lost []byte) error {
 	}
 	r.lose(lost)
 	r.lose(r.buf)
-	r.buf = r.buf[:0]
+	r.buf, r.sent = r.buf[:0], 0
 	if r.Pass {
 		r.wake()
 	}
@@ -210,9 +210,9 @@ func (r *Recorder) recover() {
 			r.Log.Warn("tape is written again")
 			return
 		}
-		r.stamp(lineBlind)
-		text := fmt.Sprintf("%d lines before this one are missing", said)
-		line := append(appendFields(r.buf, &Entry{Kind: lineBlind, Text: text}), '}', '\n')
+		blind := &Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", said)}
+		r.stamp(blind)
+		line := append(appendFields(r.buf, blind), '}', '\n')
 		r.buf = r.buf[:0]
 		h := r.header()
 		r.mu.Unlock()

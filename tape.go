@@ -102,7 +102,10 @@ type Entry struct {
 	// MsgLast says that Msg is what the line ends with, but for a bracket and the line end.
 	MsgLast bool
 
-	of *Message // with the text Msg, for a Recorder; may be nil
+	// What a Recorder knows of a line that it writes. Each may be zero.
+	of  *Message  // with the text Msg
+	at  time.Time // when it happened
+	era string    // of a client's call
 }
 
 // dirNames are the words for a [Direction].
@@ -144,7 +147,9 @@ func appendFields(dst []byte, e *Entry) []byte {
 		}
 	}
 	number("session", e.Session)
-	text("dir", e.Dir)
+	if e.Dir != "" {
+		dst = append(append(append(dst, `,"dir":"`...), e.Dir...), '"')
+	}
 	number("x", e.X)
 	number("re", e.Re)
 	if e.Via != viaStdio || e.Kind != lineMsg {
