@@ -41,7 +41,10 @@ type Recorder struct {
 	closed  chan struct{}
 	aside   sync.WaitGroup // follow, and dumps
 	ends    sync.WaitGroup // of tapes that others follow
-	dog     *time.Timer    // for the write that goes on
+	dog     *time.Timer    // see watch
+	writing atomic.Int64   // when the write that goes on began, in nanoseconds since made; -1 for none
+	watched atomic.Bool    // dog is set
+	made    time.Time
 
 	lock  chan struct{} // holds a value while the following is used; taken before mu
 	file  *tapeFile
@@ -86,8 +89,9 @@ func (c *tapeCounts) String() string {
 
 // newRecorder makes a Recorder that writes to file, which its Close closes.
 func newRecorder(file *tapeFile, log *slog.Logger) *Recorder {
-	r := &Recorder{file: file, Log: log, lock: make(chan struct{}, 1), closed: make(chan struct{})}
-	r.dog = time.AfterFunc(time.Hour, func() { r.fail(errHangs, nil) })
+	r := &Recorder{file: file, Log: log, lock: make(chan struct{}, 1), closed: make(chan struct{}), made: time.Now()}
+	r.writing.Store(-1)
+	r.dog = time.AfterFunc(time.Hour, r.bite)
 	r.dog.Stop()
 	return r
 }

@@ -378,7 +378,7 @@ func TestRecordHangs(t *testing.T) {
 		failed := make(chan struct{})
 		r.Fail = func() { close(failed) }
 		r.lock <- struct{}{} // as a write would hold it
-		r.dog.Reset(recordWait)
+		r.watch()
 		began := time.Now()
 		<-failed
 		if err := recordCall(t, r, x.s, 1); err == nil {

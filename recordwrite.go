@@ -52,8 +52,8 @@ func (r *Recorder) Flush() error {
 		r.ring.keep(lines)
 		return nil
 	}
-	r.dog.Reset(recordWait)
-	defer r.dog.Stop()
+	r.watch()
+	defer r.writing.Store(-1)
 	n, err := r.file.write(lines, header)
 	if err == nil && end != nil {
 		old := r.file.part()
@@ -88,6 +88,29 @@ func (r *Recorder) acquire() error {
 		return nil
 	case <-t.C:
 		return errHangs
+	}
+}
+
+// watch notes that a write begins and sees to it that one that hangs is heard of. To set the
+// timer for each one costs more than to make its lines.
+func (r *Recorder) watch() {
+	r.writing.Store(int64(time.Since(r.made)))
+	if !r.watched.Swap(true) {
+		r.dog.Reset(recordWait)
+	}
+}
+
+// bite fails if a write hangs, or has a look again when the one that goes on would.
+func (r *Recorder) bite() {
+	r.watched.Store(false) // before the look at writing, as watch does it the other way round
+	began := r.writing.Load()
+	left := time.Duration(began) + recordWait - time.Since(r.made)
+	switch {
+	case began < 0:
+	case left <= 0:
+		r.fail(errHangs, nil)
+	case !r.watched.Swap(true):
+		r.dog.Reset(left)
 	}
 }
 
@@ -216,9 +239,9 @@ func (r *Recorder) recover() {
 		r.buf = r.buf[:0]
 		h := r.header()
 		r.mu.Unlock()
-		r.dog.Reset(recordWait)
+		r.watch()
 		n, err := r.file.write(line, h)
-		r.dog.Stop()
+		r.writing.Store(-1)
 		if err != nil && n == 0 {
 			r.mu.Lock()
 			r.counts.lines--
