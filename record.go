@@ -37,10 +37,10 @@ type Recorder struct {
 	Pass    bool
 	Fail    func() // nil for nobody
 
-	refuses atomic.Bool // the tape has failed, and Pass is not set
-	closed  chan struct{}
+	refuses atomic.Bool    // the tape has failed, and Pass is not set
 	aside   sync.WaitGroup // follow, and dumps
 	ends    sync.WaitGroup // of tapes that others follow
+	late    *time.Timer    // calls follow
 	dog     *time.Timer    // see watch
 	writing atomic.Int64   // when the write that goes on began, in nanoseconds since made; -1 for none
 	watched atomic.Bool    // dog is set
@@ -54,8 +54,6 @@ type Recorder struct {
 	mu        sync.Mutex // protects following
 	start     time.Time  // of the tape; zero before the first line
 	buf       []byte     // lines that are not written yet
-	due       bool       // follow runs
-	flushes   int64      // that had lines
 	seq       int64
 	t         time.Duration // of the last line
 	sent      time.Duration // when the first message in buf to the server came; 0 for none
@@ -64,7 +62,7 @@ type Recorder struct {
 	continues bool          // this tape does an earlier one
 	failed    error         // why the tape cannot be written; nil if it can
 	missed    int64         // lines that are not on it since then
-	over      bool          // closed is closed
+	over      bool          // Close was called
 	rates     []eventRate
 	dumped    time.Time // when something last was reason to dump
 }
@@ -89,10 +87,12 @@ func (c *tapeCounts) String() string {
 
 // newRecorder makes a Recorder that writes to file, which its Close closes.
 func newRecorder(file *tapeFile, log *slog.Logger) *Recorder {
-	r := &Recorder{file: file, Log: log, lock: make(chan struct{}, 1), closed: make(chan struct{}), made: time.Now()}
+	r := &Recorder{file: file, Log: log, lock: make(chan struct{}, 1), made: time.Now()}
 	r.writing.Store(-1)
 	r.dog = time.AfterFunc(time.Hour, r.bite)
 	r.dog.Stop()
+	r.late = time.AfterFunc(time.Hour, r.follow)
+	r.late.Stop()
 	return r
 }
 
@@ -300,7 +300,6 @@ func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 			r.buf = append(append(r.buf, `,"msg":`...), e.Msg...)
 		}
 		r.buf = append(r.buf, '}', '\n')
-		r.wake()
 	}
 	much := len(r.buf) > recordBuffer
 	r.mu.Unlock()
@@ -329,6 +328,9 @@ func (r *Recorder) stamp(e *Entry) int64 {
 	if e.Dir == dirToServer {
 		r.sent = t
 	}
+	if len(r.buf) == 0 { // where messages follow each other, it never goes off
+		r.late.Reset(recordDelay)
+	}
 	r.seq++
 	r.t = max(r.t, t)
 	r.counts.add(e.Kind)
@@ -343,15 +345,6 @@ func (r *Recorder) stamp(e *Entry) int64 {
 func (r *Recorder) line(e *Entry) {
 	if r.stamp(e) != 0 {
 		r.buf = append(appendFields(r.buf, e), '}', '\n')
-		r.wake()
-	}
-}
-
-// wake has the lines written soon. It requires that r.mu is held.
-func (r *Recorder) wake() {
-	if !r.due && !r.over {
-		r.due = true
-		r.aside.Go(r.follow)
 	}
 }
 

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	recordBuffer = 1 << 20          // bytes of lines that wait; more hold up who adds them
-	recordDelay  = time.Millisecond // between two looks at lines that nobody waits for; one waits for two of them at most
-	recordWait   = 10 * time.Second // for a write to the tape
-	recordRetry  = time.Second      // between two looks whether a tape can be written again
+	recordBuffer = 1 << 20              // bytes of lines that wait; more hold up who adds them
+	recordDelay  = 2 * time.Millisecond // for a line that nobody waits for
+	recordWait   = 10 * time.Second     // for a write to the tape
+	recordRetry  = time.Second          // between two looks whether a tape can be written again
 )
 
 // Flush writes the lines that are there and returns when they are written, nil also if Pass is set and they cannot be.
@@ -119,7 +119,6 @@ var errHangs = errors.New("a write takes more than 10 s")
 // take returns the lines to be written. It requires both locks.
 func (r *Recorder) take() []byte {
 	lines := r.buf
-	r.flushes += int64(btoi(len(lines) > 0))
 	r.buf, r.spare, r.sent = r.spare[:0], lines, 0
 	if cap(lines) > recordBuffer {
 		r.spare = nil
@@ -146,34 +145,27 @@ func (r *Recorder) end() *Entry {
 	return &Entry{Kind: lineEnd, Seq: r.seq, T: time.Since(r.start), Counts: r.counts.String()}
 }
 
-// follow writes the lines that nobody waits for, tries a tape again that has failed, and ends when there is nothing to
-// do.
+// follow writes the lines that nobody waits for, or tries a tape again that has failed.
 func (r *Recorder) follow() {
-	for wait, last := recordDelay, int64(0); ; {
-		select {
-		case <-time.After(wait):
-		case <-r.closed:
-		}
-		wait = recordDelay
-		r.mu.Lock()
-		failed, closed, busy := r.failed, r.over, r.flushes != last
-		last = r.flushes
+	r.mu.Lock()
+	if r.over {
 		r.mu.Unlock()
-		if !busy || closed { // else others write, and all lines with theirs
-			r.Flush()
-		}
-		if failed != nil && r.Pass && !closed {
-			r.recover()
-			wait = recordRetry
-		}
-		r.mu.Lock()
-		if r.over || len(r.buf) == 0 && (r.failed == nil || !r.Pass) {
-			r.due = false
-			r.mu.Unlock()
-			return
-		}
-		r.mu.Unlock()
+		return
 	}
+	r.aside.Add(1)
+	again := r.failed != nil && r.Pass
+	r.mu.Unlock()
+	defer r.aside.Done()
+	if !again {
+		r.Flush()
+		return
+	}
+	r.recover()
+	r.mu.Lock()
+	if r.failed != nil {
+		r.late.Reset(recordRetry)
+	}
+	r.mu.Unlock()
 }
 
 // fail notes that the tape could not take the lines lost, and returns the refusal of what was to be recorded; nil if Pass
@@ -187,8 +179,8 @@ func (r *Recorder) fail(err error, lost []byte) error {
 	r.lose(lost)
 	r.lose(r.buf)
 	r.buf, r.sent = r.buf[:0], 0
-	if r.Pass {
-		r.wake()
+	if first && r.Pass {
+		r.late.Reset(recordDelay)
 	}
 	r.mu.Unlock()
 	switch {
@@ -265,10 +257,7 @@ func (r *Recorder) Close() error {
 	}
 	r.Flush() // what fails is looked at below
 	r.mu.Lock()
-	if !r.over {
-		r.over = true
-		close(r.closed)
-	}
+	r.over = true
 	r.mu.Unlock()
 	done := make(chan struct{})
 	go func() { // ends with follow and dumps, whose writes may hang
