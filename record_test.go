@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -440,4 +441,28 @@ func TestRecordTimes(t *testing.T) {
 			t.Errorf("got %v, want %s", got, want)
 		}
 	})
+}
+
+// Lines that come while a tape is closed are on it or not, but the tape is whole.
+func TestRecordCloseWhileMessagesPass(t *testing.T) {
+	x := sessOpen(t, sessBounds())
+	defer x.p.Close()
+	for range 20 {
+		path := filepath.Join(t.TempDir(), "r.jsonl")
+		r := recordFile(t, path)
+		r.Stderr(nil, "first")
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 2000 {
+				r.Stderr(nil, "line")
+			}
+		})
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if tape, entries := recordRead(t, path); len(tape.Warnings()) > 0 {
+			t.Fatalf("got %d lines, %v, want a whole tape", len(entries), tape.Warnings())
+		}
+	}
 }

@@ -91,8 +91,7 @@ func (r *Recorder) acquire() error {
 	}
 }
 
-// watch notes that a write begins and sees to it that one that hangs is heard of. To set the
-// timer for each one costs more than to make its lines.
+// watch notes that a write begins and sees to it that one that hangs is heard of. The timer is not set anew for each.
 func (r *Recorder) watch() {
 	r.writing.Store(int64(time.Since(r.made)))
 	if !r.watched.Swap(true) {
@@ -255,10 +254,10 @@ func (r *Recorder) Close() error {
 	if pass {
 		r.recover()
 	}
-	r.Flush() // what fails is looked at below
 	r.mu.Lock()
 	r.over = true
 	r.mu.Unlock()
+	r.Flush() // what fails is looked at below
 	done := make(chan struct{})
 	go func() { // ends with follow and dumps, whose writes may hang
 		r.aside.Wait()
