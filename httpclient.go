@@ -251,10 +251,7 @@ func (c *httpConn) requestHeader(m *Message, o *Origin) http.Header {
 			}
 		}
 		if m != nil && m.came() != m && isStateless(m.Revision) { // they are to be as what the rules left
-			_, named := mirrorName(m.came())
-			maps.DeleteFunc(h, func(name string, _ []string) bool {
-				return strings.HasPrefix(name, headerParam) || named && name == headerName
-			})
+			maps.DeleteFunc(h, func(name string, _ []string) bool { return strings.HasPrefix(name, headerParam) || name == headerName })
 			c.d.params.mirror(h, m)
 		}
 	} else if m != nil && isStateless(m.Revision) {

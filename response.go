@@ -24,10 +24,8 @@ func (x *httpStream) relay(m *Message) error {
 	x.wrote = true
 	switch {
 	case m.Event != nil && m.Event.Frame != "":
-		for range 1 + btoi(m.Ruled != nil && m.Ruled.Twice) {
-			if err := x.text(m.Event.Frame); err != nil {
-				return err
-			}
+		if err := x.text(strings.Repeat(m.Event.Frame, 1+btoi(m.Ruled != nil && m.Ruled.Twice))); err != nil {
+			return err
 		}
 	case x.sse && m.Kind != Opaque:
 		e := Event{Retry: -1}

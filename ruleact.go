@@ -52,10 +52,10 @@ func (v *ruling) refuse(x *meeting, r *Rule, what string) {
 		text = "refused by a rule"
 	}
 	v.note(r, what)
-	e := &Error{Code: 403, Text: text}
-	if x.m.Kind == Call || x.dir == ToClient {
-		e.Status = 200
-	} // else, MCP, Streamable HTTP: "If the server cannot accept the input, it MUST return an HTTP error status code"
+	e := &Error{Code: 403, Status: 200, Text: text}
+	if x.m.Kind != Call && x.dir == ToServer { // "If the server cannot accept the input, it MUST return an HTTP error status code"
+		e.Status = 403
+	}
 	v.fail(e, r, what)
 }
 
@@ -141,16 +141,16 @@ func (v *ruling) fault(x *meeting, r *Rule) {
 	case faultError:
 		what += ":" + strconv.Itoa(r.Code)
 		v.failOrLose(x, r, what, &Error{Code: r.Code, Status: 200, Text: "injected error"})
-	case faultMalformed, faultDuplicate:
+	case faultDuplicate:
 		v.note(r, what)
-		m := x.m.ruled()
-		if m.Ruled.Twice = r.Fault == faultDuplicate; !m.Ruled.Twice {
-			m.Ruled.Broken, m.Ruled.Was = true, x.m
-			m.Raw = m.Raw[:len(m.Raw)/2]
-			m.Ruled.Rule = r.Name
-			m.Event = m.Event.withoutFrame()
-		}
-		v.m = m
+		v.m = x.m.ruled()
+		v.m.Ruled.Twice = true
+	case faultMalformed:
+		v.note(r, what)
+		half := *x.m
+		half.Raw = half.Raw[:len(half.Raw)/2]
+		v.m = x.m.changed(&half, r.Name)
+		v.m.Ruled.Broken = true
 	}
 }
 
@@ -180,16 +180,6 @@ func (m *Message) ruled() *Message {
 	return &copied
 }
 
-// withoutFrame returns a copy of e without the text as it came. e may be nil.
-func (e *Event) withoutFrame() *Event {
-	if e == nil {
-		return nil
-	}
-	changed := *e
-	changed.Frame = ""
-	return &changed
-}
-
 // came is m as its peer sent it.
 func (m *Message) came() *Message {
 	if m.Ruled != nil && m.Ruled.Was != nil {
@@ -203,7 +193,11 @@ func (m *Message) changed(next *Message, name string) *Message {
 	next.Dir, next.More, next.Last, next.Local, next.Resumed = m.Dir, m.More, m.Last, m.Local, m.Resumed
 	next.Stream, next.Origin, next.Reply, next.Answers, next.Within = m.Stream, m.Origin, m.Reply, m.Answers, m.Within
 	next.own, next.line, next.Refusal = m.own, m.line, m.Refusal
-	next.Event = m.Event.withoutFrame()
+	if m.Event != nil {
+		event := *m.Event
+		event.Frame = "" // which has the text as it came
+		next.Event = &event
+	}
 	next.Ruled = &Ruled{Was: m, Rule: name}
 	if before := m.Ruled; before != nil {
 		*next.Ruled = *before

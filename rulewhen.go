@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -69,52 +70,36 @@ const (
 	unclear // it cannot be said: see [rulePath.find]
 )
 
-// tool is the name of the tool that is called, if it holds that one is, "" if the call has none; unclear is a call that
-// could be read in two ways.
-func (x *meeting) tool() (name string, found holding) {
-	if x.method() != methodCallTool {
-		return "", fails
+// about is the name or URI that a condition, tool, prompt or uri, is about, if it holds that there is one, "" if a tools/call
+// has none; unclear is a message that could be read in two ways.
+func (x *meeting) about(condition string) (name string, found holding) {
+	switch method := x.method(); {
+	case condition == "tool" && method == methodCallTool:
+		name, found = x.named(x.call.Name, "name")
+		return name, max(found, holds)
+	case condition == "prompt" && method == methodGetPrompt:
+		return x.named(x.call.Name, "name")
+	case condition == "prompt" && method == methodComplete:
+		return x.reference("name")
+	case condition == "uri" && method == methodComplete:
+		return x.reference("uri")
+	case condition == "uri" && x.call != nil:
+		return x.named(x.call.URI, "uri")
 	}
-	name, found = x.named(x.call.Name, "name")
-	return name, max(found, holds)
+	return "", fails
 }
 
 // named returns name, which is the string that params has under key. Something else there, or params that are a list, a
 // server may yet take for a name.
 func (x *meeting) named(name, key string) (string, holding) {
-	if name != "" || x.call.Params == "" {
-		return name, holding(btoi(name != ""))
+	if name != "" {
+		return name, holds
 	}
 	value := member(x.call.Params, key)
-	switch {
-	case x.call.Params[0] == '[' || value != "" && value[0] != '"':
+	if value != "" && value[0] != '"' || strings.HasPrefix(x.call.Params, "[") {
 		return "", unclear
-	case value == "":
-		return "", fails
 	}
-	return "", holds
-}
-
-// prompt is the name of the prompt that a call is about, as tool is that of a tool.
-func (x *meeting) prompt() (name string, found holding) {
-	switch x.method() {
-	case methodGetPrompt:
-		return x.named(x.call.Name, "name")
-	case methodComplete:
-		return x.reference("name")
-	}
-	return "", fails
-}
-
-// uri is that of the resource which a message is about.
-func (x *meeting) uri() (uri string, found holding) {
-	switch {
-	case x.call == nil:
-		return "", fails
-	case x.call.Method == methodComplete:
-		return x.reference("uri")
-	}
-	return x.named(x.call.URI, "uri")
+	return "", holding(btoi(value != ""))
 }
 
 // reference is a member of what a call asks to complete.
@@ -123,14 +108,10 @@ func (x *meeting) reference(key string) (value string, found holding) {
 	if len(values) == 0 && !odd {
 		return "", fails
 	}
-	for _, v := range values {
-		s, ok := unquote(v)
-		value, odd = s, odd || !ok
+	if value, ok := unquote(strings.Join(values, "")); ok && !odd {
+		return value, holds
 	}
-	if odd {
-		return "", unclear
-	}
-	return value, holds
+	return "", unclear
 }
 
 // holds reports whether x meets all but Where and what counts. If not, missed is the condition that decides, as rule files
@@ -155,17 +136,14 @@ func (c *Condition) holds(x *meeting) (found holding, missed string) {
 	for _, named := range [...]struct {
 		condition string
 		patterns  []string
-		of        func(*meeting) (string, holding)
-	}{{"tool", c.Tools, (*meeting).tool}, {"prompt", c.Prompts, (*meeting).prompt}, {"uri", c.URIs, (*meeting).uri}} {
+	}{{"tool", c.Tools}, {"prompt", c.Prompts}, {"uri", c.URIs}} {
 		if named.patterns == nil {
 			continue
 		}
-		name, found := named.of(x)
-		if found == holds && !matchesAny(named.patterns, name) {
-			found = fails
-		}
-		if found != holds {
+		if name, found := x.about(named.condition); found != holds {
 			return found, named.condition
+		} else if !matchesAny(named.patterns, name) {
+			return fails, named.condition
 		}
 	}
 	return holds, ""
