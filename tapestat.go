@@ -19,6 +19,7 @@ import (
 const (
 	maxStatRows  = 1000 // rows, each of a method or a tool
 	maxStatPeers = 10   // clients, and servers
+	maxStatRules = 1000
 	otherNames   = "(other)"
 )
 
@@ -36,6 +37,7 @@ type TapeStat struct {
 
 	Lines    map[string]int `json:"lines"` // by kind
 	Rows     []*statRow     `json:"methods"`
+	Rules    []*statRule    `json:"rules,omitempty"` // the first few that differ, as on the tape
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
@@ -64,6 +66,27 @@ type statRow struct {
 	Max        float64 `json:"maxMs"`
 
 	took histogram
+}
+
+// A statRule is how often a rule did something.
+type statRule struct {
+	Rule  string `json:"rule"`
+	What  string `json:"what"`
+	Count int    `json:"count"`
+}
+
+// ruled counts what a rule did, unless there are too many that differ.
+func (s *TapeStat) ruled(rule, what string) {
+	rule, what = shorten(rule), shorten(what)
+	for _, r := range s.Rules {
+		if r.Rule == rule && r.What == what {
+			r.Count++
+			return
+		}
+	}
+	if len(s.Rules) < maxStatRules {
+		s.Rules = append(s.Rules, &statRule{rule, what, 1})
+	}
 }
 
 // statTape prints how many calls of which methods and tools are on a tape, what became of them and how long they took.
@@ -101,6 +124,11 @@ func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) 
 	}
 	s.Seconds = max(s.Seconds, e.T.Seconds())
 	s.Lines[e.Kind]++
+	if e.Kind == lineRule {
+		s.ruled(e.Rule, e.Text)
+	} else if e.Was != 0 {
+		s.ruled(e.Rule, "changed")
+	}
 	if e.Kind != lineMsg || e.Was != 0 { // one that a rule changed was counted as it came
 		return
 	}
@@ -223,6 +251,12 @@ func (s *TapeStat) print(w io.Writer) {
 			}
 		}
 		fmt.Fprintln(w)
+	}
+	if s.Rules != nil {
+		fmt.Fprintf(w, "\n%-44s %8s %s\n", "rules", "count", "what")
+	}
+	for _, r := range s.Rules {
+		fmt.Fprintf(w, "%-44s %8d %s\n", printable(r.Rule, 44), r.Count, printable(r.What, maxShown))
 	}
 	printWarnings(w, s.Warnings)
 }
