@@ -81,6 +81,11 @@ type Config struct {
 	JUnit            string   // file for the report; "" for none
 	JSON             bool
 
+	Dir      string     // of what is explained; "" means as its kind has it
+	User     string     // who sends it; "" means nobody known
+	IP       netip.Addr // from where; not valid if not known
+	Revision string     // of the protocol; "" means what the messages tell
+
 	Session, Exchange int // of a tape, to be shown; 0 means all
 	Method            string
 	Out               string // file to write to; "" means stdout
@@ -373,6 +378,9 @@ func (p *configParser) check(c *Config, m *mode) {
 		}
 	}
 	for _, l := range c.Limits {
+		if m.name == "explain" { // says so itself
+			break
+		}
 		if l.Tier == "user" && p.from["auth-tokens"] == "" || l.Tier == "ip" && p.from["listen"] == "" {
 			p.problem("%s: tier %s counts nothing without -%s", p.from["limit"], l.Tier,
 				map[string]string{"user": "auth-tokens", "ip": "listen"}[l.Tier])
@@ -404,6 +412,12 @@ func (p *configParser) checkTape(c *Config, m *mode, server bool) {
 		p.checkTool(c)
 	}
 	p.problemIf((m.name == "record" || m.name == "verify") && c.Tape == "", "-mode=%s: -tape FILE is missing", m.name)
+	if m.name == "explain" {
+		p.problemIf(c.Rules == "" && c.Limits == nil, "-mode=explain: want -rules FILE, -limit TIER=RATE, or both")
+		for _, name := range []string{"dir", "revision"} {
+			p.problemIf(c.Tape != "" && p.from[name] != "", "%s: means nothing with -tape, which has it", p.from[name])
+		}
+	}
 	if m.name == "replay" {
 		p.problemIf(c.OnMiss != "error" && !server, "%s: no server: want one of -stdio CMD, -url URL, -demo", p.from["on-miss"])
 		p.problemIf(c.OnMiss == "error" && server, "-mode=replay: a server is asked only with -on-miss pass or record")

@@ -126,6 +126,9 @@ func TestConfigModes(t *testing.T) {
 		{"token", "token|alice", "", func(c *Config) any { return []any{c.Mode, c.Args} }, `["token" ["alice"]]`},
 		{"token named as a mode", "-mode=token|demo", "", func(c *Config) any { return []any{c.Mode, c.Args} }, `["token" ["demo"]]`},
 		{"mode from environment", "-demo", "MCPPROXY_MODE=forward", func(c *Config) any { return c.Mode }, `"forward"`},
+		{"explain", "explain|-limit=ip=1/m|-ip=::ffff:10.0.0.7|-user=joe|-revision=2025-06-18|-dir=to-client", "MCPPROXY_LIMIT_STATUS=200", func(c *Config) any {
+			return []any{c.IP, c.User, c.Revision, c.Dir, c.LimitStatus}
+		}, `["10.0.0.7" "joe" "2025-06-18" "to-client" 'ƭ']`},
 		{"mode from file", "-config|DIR/full.json", "", func(c *Config) any { return c.Mode }, `"forward"`},
 		{"file from environment", "", "MCPPROXY_CONFIG=DIR/full.json", func(c *Config) any { return c.Stdio }, `["npx" "-y" "a server" ""]`},
 	})
@@ -216,16 +219,19 @@ func checkProblems(t *testing.T, cases []problemCase) {
 
 func TestProblemsModes(t *testing.T) {
 	checkProblems(t, []problemCase{
-		{"-demo", "", []string{`-mode: want forward, record, replay, verify, tape, demo or token`}},
-		{"forwrd|-demo", "", []string{`-mode "forwrd": want forward, record, replay, verify, tape, demo or token`}},
-		{"-mode=x|-demo", "", []string{`-mode "x": want forward, record, replay, verify, tape, demo or token`}},
+		{"-demo", "", []string{`-mode: want forward, record, replay, verify, explain, tape, demo or token`}},
+		{"forwrd|-demo", "", []string{`-mode "forwrd": want forward, record, replay, verify, explain, tape, demo or token`}},
+		{"-mode=x|-demo", "", []string{`-mode "x": want forward, record, replay, verify, explain, tape, demo or token`}},
 		{"demo|-mode=forward", "", []string{`-mode: given more than once`}},
 		{"-mode=demo|forward", "", []string{`"forward" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
 		{"-mode=demo|-mode=token|x", "", []string{`-mode: given more than once`, `"x" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
-		{configDemo, "MCPPROXY_MODE=x", []string{`MCPPROXY_MODE "x": want forward, record, replay, verify, tape, demo or token`}},
+		{configDemo, "MCPPROXY_MODE=x", []string{`MCPPROXY_MODE "x": want forward, record, replay, verify, explain, tape, demo or token`}},
 		{"token", "", []string{`a word is missing: mcpproxy -mode=token NAME`}},
 		{"token|a|b", "", []string{`"b" belongs to no flag; values with spaces need quotes, and a command stands after -stdio`}},
 		{"token|a|-demo", "", []string{`-demo: -mode=token does not take it`}},
+		{"explain", "", []string{`-mode=explain: want -rules FILE, -limit TIER=RATE, or both`}},
+		{"explain|-limit=ping=1/s|-tape=t|-revision=2025-06-18|-limit-report|-ip=x", "", []string{`-ip "x": want an address, such as 10.0.0.7`,
+			`-limit-report: -mode=explain does not take it`, `-revision: means nothing with -tape, which has it`}},
 		{"demo|-listen=:1", "", []string{`-listen: -mode=demo does not take it`}},
 	})
 }
@@ -308,7 +314,7 @@ func TestProblemsHeaders(t *testing.T) {
 		{configWeb + "|-header|A: hunter2|-lisen|:1|x", "", []string{`-lisen: unknown flag`,
 			`a word belongs to no flag, not shown here: it may be part of a header's value; those with spaces need quotes`}},
 		{configWeb + "|-heder|A: hunter2|-idel=5m", "", []string{`-heder: unknown flag`, `-idel: unknown flag`}},
-		{"-header|A:|hunter2|-url=http://a", "", []string{`-header: A: the value is empty, or has a line break or other control character`, `-mode: want forward, record, replay, verify, tape, demo or token`}},
+		{"-header|A:|hunter2|-url=http://a", "", []string{`-header: A: the value is empty, or has a line break or other control character`, `-mode: want forward, record, replay, verify, explain, tape, demo or token`}},
 	})
 }
 
@@ -355,7 +361,7 @@ func TestProblemsFiles(t *testing.T) {
 			`DIR/many.json:5: idle: want a string, a number, true or false`, `DIR/many.json:6: limit: want a string, a number, true or false`,
 			`DIR/many.json:10: allow-host: want a string, a number, true or false`, `DIR/many.json:10: grace "5": want a time such as 90s, 5m or 24h, or 0`,
 			`DIR/many.json:8: limit-report "x": want true or false`, `DIR/many.json:7: max-calls: given more than once`,
-			`DIR/many.json:10: mode "forwrd": want forward, record, replay, verify, tape, demo or token`, `DIR/many.json:8: limit-report: means nothing without -limit`}},
+			`DIR/many.json:10: mode "forwrd": want forward, record, replay, verify, explain, tape, demo or token`, `DIR/many.json:8: limit-report: means nothing without -limit`}},
 	})
 }
 

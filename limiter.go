@@ -72,6 +72,25 @@ func ParseLimit(s string) (Limit, error) {
 	return Limit{}, fmt.Errorf("%v, %s", err, limitExample)
 }
 
+// String is l as ParseLimit reads it.
+func (l Limit) String() string {
+	text := ""
+	for _, unit := range []struct {
+		time.Duration
+		name string
+	}{{time.Second, "s"}, {time.Minute, "m"}, {time.Hour, "h"}, {24 * time.Hour, "d"}} {
+		number := l.Calls * int64(unit.Duration/l.Period)
+		switch {
+		case unit.Duration%l.Period != 0:
+		case number == l.Burst:
+			return fmt.Sprintf("%s=%d/%s", l.Tier, number, unit.name)
+		case text == "":
+			text = fmt.Sprintf("%s=%d/%s:%d", l.Tier, number, unit.name, l.Burst)
+		}
+	}
+	return text
+}
+
 // callCount returns 0 if s is no number of calls.
 func callCount(s string) int64 {
 	n, err := strconv.ParseUint(s, 10, 64)
@@ -168,8 +187,17 @@ func NewLimiter(limits []Limit) *Limiter {
 // short for longest, as the user wrote it, how long that is, and false: at now+wait the call would
 // pass, if no other came before it. A time before an earlier call's counts as that one's.
 func (l *Limiter) Take(now time.Time, t Traffic) (tier string, wait time.Duration, ok bool) {
-	if len(l.tiers) == 0 {
+	short, wait := l.take(now, t)
+	if short == nil {
 		return "", 0, true
+	}
+	return short.Tier, wait, false
+}
+
+// take is [Limiter.Take]; short is nil if t passes.
+func (l *Limiter) take(now time.Time, t Traffic) (short *tier, wait time.Duration) {
+	if len(l.tiers) == 0 {
+		return nil, 0
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,14 +213,14 @@ func (l *Limiter) Take(now time.Time, t Traffic) (tier string, wait time.Duratio
 			continue
 		}
 		if over := r.owed(c.bucket, l.now) - (r.Burst-1)*int64(r.Period); over > 0 {
-			if short := time.Duration((over-1)/r.Calls + 1); short > wait { // rounded up
-				tier, wait = r.Tier, short
+			if missing := time.Duration((over-1)/r.Calls + 1); missing > wait { // rounded up
+				short, wait = r, missing
 			}
 		}
 		l.due = append(l.due, c)
 	}
-	if wait > 0 {
-		return tier, wait, false
+	if short != nil {
+		return short, wait
 	}
 	for _, c := range l.due {
 		if c.bucket == nil {
@@ -202,7 +230,7 @@ func (l *Limiter) Take(now time.Time, t Traffic) (tier string, wait time.Duratio
 		r := &l.tiers[c.tier]
 		*c.bucket = bucket{r.owed(c.bucket, l.now) + int64(r.Period), l.now}
 	}
-	return "", 0, true
+	return nil, 0
 }
 
 // find returns what tier i would charge t to, and whether it counts t. It needs mu.
@@ -289,6 +317,13 @@ func limitInterceptor(l *Limiter, status int, report bool, log *slog.Logger) Int
 			log.Info("limit would refuse", "tier", tier, "method", m.Method, "name", t.Name, "user", t.User)
 			return m, nil
 		}
-		return nil, &Error{Code: 429, Status: status, Text: "rate limit exceeded", Tier: tier, RetryAfter: wait}
+		e := overLimit(tier, wait)
+		e.Status = status
+		return nil, e
 	}
+}
+
+// overLimit refuses what is over a limit.
+func overLimit(tier string, wait time.Duration) *Error {
+	return &Error{Code: 429, Text: "rate limit exceeded", Tier: tier, RetryAfter: wait}
 }

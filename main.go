@@ -57,17 +57,12 @@ type stdio struct {
 func run(ctx context.Context, args []string, env func(string) (string, bool), std stdio) int {
 	c, err := ParseConfig(args, env)
 	var help *HelpRequest
-	var misuse *UsageError
 	switch {
 	case errors.As(err, &help):
 		fmt.Fprint(std.out, help.Text)
 		return 0
-	case errors.As(err, &misuse):
-		for _, problem := range misuse.Problems {
-			fmt.Fprintf(std.err, "mcpproxy: %s\n", problem)
-		}
-		fmt.Fprintln(std.err, misuse.Hint)
-		return 2
+	case err != nil:
+		return exitStatus(err, std.err)
 	}
 	switch c.Mode {
 	case "token":
@@ -82,6 +77,8 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 		}
 	case "verify":
 		err = runVerify(ctx, c, std)
+	case "explain":
+		err = runExplain(ctx, c, std)
 	case "tape":
 		err = runTape(ctx, c, std)
 	default:
@@ -97,6 +94,14 @@ func exitStatus(err error, stderr io.Writer) int {
 	}
 	if err == errFound {
 		return 1
+	}
+	var misuse *UsageError
+	if errors.As(err, &misuse) {
+		for _, problem := range misuse.Problems {
+			fmt.Fprintf(stderr, "mcpproxy: %s\n", problem)
+		}
+		fmt.Fprintln(stderr, misuse.Hint)
+		return 2
 	}
 	fmt.Fprintf(stderr, "mcpproxy: %v\n", err)
 	var tape *TapeError

@@ -37,11 +37,14 @@ type Recorder struct {
 	Pass    bool
 	Fail    func() // nil for nobody
 
-	refuses atomic.Bool // the tape has failed, and Pass is not set
-	closed  chan struct{}
+	refuses atomic.Bool    // the tape has failed, and Pass is not set
 	aside   sync.WaitGroup // follow, and dumps
 	ends    sync.WaitGroup // of tapes that others follow
-	dog     *time.Timer    // for the write that goes on
+	late    *time.Timer    // calls follow
+	dog     *time.Timer    // see watch
+	writing atomic.Int64   // when the write that goes on began, in nanoseconds since made; -1 for none
+	watched atomic.Bool    // dog is set
+	made    time.Time
 
 	lock  chan struct{} // holds a value while the following is used; taken before mu
 	file  *tapeFile
@@ -51,15 +54,15 @@ type Recorder struct {
 	mu        sync.Mutex // protects following
 	start     time.Time  // of the tape; zero before the first line
 	buf       []byte     // lines that are not written yet
-	due       bool       // follow runs
-	flushes   int64      // that had lines
 	seq       int64
-	counts    tapeCounts // of the lines that are on the tape, or about to be
-	open      int        // sessions, transient ones included
-	continues bool       // this tape does an earlier one
-	failed    error      // why the tape cannot be written; nil if it can
-	missed    int64      // lines that are not on it since then
-	over      bool       // closed is closed
+	t         time.Duration // of the last line
+	sent      time.Duration // when the first message in buf to the server came; 0 for none
+	counts    tapeCounts    // of the lines that are on the tape, or about to be
+	open      int           // sessions, transient ones included
+	continues bool          // this tape does an earlier one
+	failed    error         // why the tape cannot be written; nil if it can
+	missed    int64         // lines that are not on it since then
+	over      bool          // Close was called
 	rates     []eventRate
 	dumped    time.Time // when something last was reason to dump
 }
@@ -84,9 +87,12 @@ func (c *tapeCounts) String() string {
 
 // newRecorder makes a Recorder that writes to file, which its Close closes.
 func newRecorder(file *tapeFile, log *slog.Logger) *Recorder {
-	r := &Recorder{file: file, Log: log, lock: make(chan struct{}, 1), closed: make(chan struct{})}
-	r.dog = time.AfterFunc(time.Hour, func() { r.fail(errHangs, nil) })
+	r := &Recorder{file: file, Log: log, lock: make(chan struct{}, 1), made: time.Now()}
+	r.writing.Store(-1)
+	r.dog = time.AfterFunc(time.Hour, r.bite)
 	r.dog.Stop()
+	r.late = time.AfterFunc(time.Hour, r.follow)
+	r.late.Stop()
 	return r
 }
 
@@ -128,7 +134,7 @@ func (r *Recorder) message(s *Session, m *Message) {
 		e.Rule, broken = m.Ruled.Rule, m.Ruled.Broken
 		if was := m.Ruled.Was; was != nil {
 			first := e
-			first.Rule, first.Msg = "", onOneLine(was)
+			first.Rule, first.Msg, first.of = "", onOneLine(was), was
 			e.Was = r.add(s, &first)
 		}
 	} else if m.Refusal != nil {
@@ -154,20 +160,20 @@ func (r *Recorder) message(s *Session, m *Message) {
 
 // entry is the line of m but for what rules did with it.
 func (r *Recorder) entry(s *Session, m *Message) Entry {
-	e := Entry{Kind: lineMsg, Dir: dirOf(m), Local: m.Local, Msg: onOneLine(m)}
+	e := Entry{Kind: lineMsg, Dir: dirOf(m), Local: m.Local, Msg: onOneLine(m), of: m}
 	r.travelled(&e, s, m)
 	switch call := m.Answers; {
 	case m.Kind == Call && m.Dir == ToServer:
-		r.mu.Lock()
-		if era := eraOf(m); !slices.Contains(r.counts.eras, era) {
-			r.counts.eras = append(r.counts.eras, era)
-		}
-		r.mu.Unlock()
+		e.era = eraOf(m)
 	case m.Kind == Response && call != nil:
 		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
-			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(call.Message)}))
+			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(call.Message),
+				of: call.Message, era: eraOf(call.Message)}))
 		}
 		e.Re, e.X = call.seq.Load(), call.x.Load()
+		if m.Dir == ToClient {
+			e.at = call.struck
+		}
 	case m.Dir == ToServer && m.Method == methodCancelled:
 		if within := s.lookup(ToServer, member(m.Params, "requestId")); within != nil {
 			e.X = within.seq.Load()
@@ -190,7 +196,7 @@ func dirOf(m *Message) string {
 func (r *Recorder) Changed(_ context.Context, s *Session, m *Message) (*Message, error) {
 	if m.Dir == ToClient && m.Ruled != nil && m.Ruled.Was != nil && !m.Ruled.Broken {
 		e := r.entry(s, m)
-		e.Rule, e.Was = m.Ruled.Rule, m.line
+		e.Rule, e.Was, e.at = m.Ruled.Rule, m.line, time.Time{} // it may have been held since
 		r.add(s, &e)
 	}
 	return m, nil
@@ -357,13 +363,12 @@ func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 		fields = appendFields(room[:0], e)
 	}
 	r.mu.Lock()
-	if seq = r.stamp(e.Kind); seq != 0 {
+	if seq = r.stamp(e); seq != 0 {
 		r.buf = append(r.buf, fields...)
 		if e.Msg != "" {
 			r.buf = append(append(r.buf, `,"msg":`...), e.Msg...)
 		}
 		r.buf = append(r.buf, '}', '\n')
-		r.wake()
 	}
 	much := len(r.buf) > recordBuffer
 	r.mu.Unlock()
@@ -373,34 +378,42 @@ func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	return seq
 }
 
-// stamp begins a line and returns its number, 0 if there can be none. It requires that r.mu is held.
-func (r *Recorder) stamp(kind string) int64 {
-	if r.over || r.failed != nil && kind != lineBlind {
+// stamp begins the line of e and returns its number, 0 if there can be none. To look at a clock costs as much as to make
+// the line: what goes to the server together has the time of the first. It requires that r.mu is held.
+func (r *Recorder) stamp(e *Entry) int64 {
+	if r.over || r.failed != nil && e.Kind != lineBlind {
 		r.missed++
 		return 0
 	}
 	if r.start.IsZero() {
 		r.start = time.Now()
 	}
+	t := e.at.Sub(r.start)
+	if e.Dir == dirToServer && r.sent != 0 {
+		t = r.sent
+	} else if e.at.IsZero() {
+		t = time.Since(r.start)
+	}
+	if e.Dir == dirToServer {
+		r.sent = t
+	}
+	if len(r.buf) == 0 { // where messages follow each other, it never goes off
+		r.late.Reset(recordDelay)
+	}
 	r.seq++
-	r.counts.add(kind)
-	r.buf = appendStamp(r.buf, r.seq, time.Since(r.start))
+	r.t = max(r.t, t)
+	r.counts.add(e.Kind)
+	if e.era != "" && !slices.Contains(r.counts.eras, e.era) {
+		r.counts.eras = append(r.counts.eras, e.era)
+	}
+	r.buf = appendStamp(r.buf, r.seq, r.t)
 	return r.seq
 }
 
 // line writes e. It requires that r.mu is held.
 func (r *Recorder) line(e *Entry) {
-	if r.stamp(e.Kind) != 0 {
+	if r.stamp(e) != 0 {
 		r.buf = append(appendFields(r.buf, e), '}', '\n')
-		r.wake()
-	}
-}
-
-// wake has the lines written soon. It requires that r.mu is held.
-func (r *Recorder) wake() {
-	if !r.due && !r.over {
-		r.due = true
-		r.aside.Go(r.follow)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -378,7 +379,7 @@ func TestRecordHangs(t *testing.T) {
 		failed := make(chan struct{})
 		r.Fail = func() { close(failed) }
 		r.lock <- struct{}{} // as a write would hold it
-		r.dog.Reset(recordWait)
+		r.watch()
 		began := time.Now()
 		<-failed
 		if err := recordCall(t, r, x.s, 1); err == nil {
@@ -398,5 +399,70 @@ func TestRecordKeepsTheStatus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.jsonl")
 	if code, _, errs := runWith(strings.NewReader(recordHello), "-mode=record", "-tape", path, "-stdio", "no-such-command"); code != 1 || !strings.Contains(errs, "no-such-command") {
 		t.Errorf("got status %d, %q, want 1 and why", code, errs)
+	}
+}
+
+// What goes to the server together has one time, and an answer the one at which it came.
+func TestRecordTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := sessOpen(t, sessBounds())
+		defer x.p.Close()
+		path := filepath.Join(t.TempDir(), "r.jsonl")
+		r := recordFile(t, path)
+		call := func(id string) {
+			m := sessParse(t, `{"jsonrpc":"2.0","id":`+id+`,"method":"ping"}`)
+			m.own = &PendingCall{Message: m}
+			if e := x.s.book(ToServer, m.own); e != nil {
+				t.Fatal(e)
+			}
+			r.Intercept(t.Context(), x.s, m)
+			time.Sleep(time.Millisecond / 2)
+		}
+		call("0")
+		r.Flush()
+		call("1")
+		call("2")
+		r.Flush()
+		call("3")
+		answer := sessParse(t, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+		answer.Dir, answer.Answers = ToClient, x.s.strike(ToServer, "1")
+		time.Sleep(time.Millisecond)
+		r.Intercept(t.Context(), x.s, answer)
+		time.Sleep(recordDelay) // it is written without a Flush
+		text, _ := os.ReadFile(path)
+		r.Close()
+		var got []string
+		for line := range strings.Lines(string(text)) {
+			if e, err := ParseEntry(strings.TrimSpace(line)); err == nil && e.Kind == lineMsg {
+				got = append(got, e.T.String())
+			}
+		}
+		if want := "0s 500µs 500µs 1.5ms 2ms"; strings.Join(got, " ") != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	})
+}
+
+// Lines that come while a tape is closed are on it or not, but the tape is whole.
+func TestRecordCloseWhileMessagesPass(t *testing.T) {
+	x := sessOpen(t, sessBounds())
+	defer x.p.Close()
+	for range 20 {
+		path := filepath.Join(t.TempDir(), "r.jsonl")
+		r := recordFile(t, path)
+		r.Stderr(nil, "first")
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 2000 {
+				r.Stderr(nil, "line")
+			}
+		})
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if tape, entries := recordRead(t, path); len(tape.Warnings()) > 0 {
+			t.Fatalf("got %d lines, %v, want a whole tape", len(entries), tape.Warnings())
+		}
 	}
 }

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	recordBuffer = 1 << 20          // bytes of lines that wait; more hold up who adds them
-	recordDelay  = time.Millisecond // between two looks at lines that nobody waits for; one waits for two of them at most
-	recordWait   = 10 * time.Second // for a write to the tape
-	recordRetry  = time.Second      // between two looks whether a tape can be written again
+	recordBuffer = 1 << 20              // bytes of lines that wait; more hold up who adds them
+	recordDelay  = 2 * time.Millisecond // for a line that nobody waits for
+	recordWait   = 10 * time.Second     // for a write to the tape
+	recordRetry  = time.Second          // between two looks whether a tape can be written again
 )
 
 // Flush writes the lines that are there and returns when they are written, nil also if Pass is set and they cannot be.
@@ -35,7 +35,7 @@ func (r *Recorder) Flush() error {
 		header = r.header()
 	} else if full := r.file.full(); len(lines) > 0 && (full == 2 || full == 1 && r.open == 0) {
 		end = r.end()
-		r.start, r.counts.lines, r.counts.messages = time.Now(), 0, 0
+		r.start, r.t, r.counts.lines, r.counts.messages = time.Now(), 0, 0, 0
 		r.continues = r.open > 0
 		if !r.continues { // the next one stands alone
 			r.seq, r.counts = 0, tapeCounts{}
@@ -52,8 +52,8 @@ func (r *Recorder) Flush() error {
 		r.ring.keep(lines)
 		return nil
 	}
-	r.dog.Reset(recordWait)
-	defer r.dog.Stop()
+	r.watch()
+	defer r.writing.Store(-1)
 	n, err := r.file.write(lines, header)
 	if err == nil && end != nil {
 		old := r.file.part()
@@ -91,13 +91,34 @@ func (r *Recorder) acquire() error {
 	}
 }
 
+// watch notes that a write begins and sees to it that one that hangs is heard of. The timer is not set anew for each.
+func (r *Recorder) watch() {
+	r.writing.Store(int64(time.Since(r.made)))
+	if !r.watched.Swap(true) {
+		r.dog.Reset(recordWait)
+	}
+}
+
+// bite fails if a write hangs, or has a look again when the one that goes on would.
+func (r *Recorder) bite() {
+	r.watched.Store(false) // before the look at writing, as watch does it the other way round
+	began := r.writing.Load()
+	left := time.Duration(began) + recordWait - time.Since(r.made)
+	switch {
+	case began < 0:
+	case left <= 0:
+		r.fail(errHangs, nil)
+	case !r.watched.Swap(true):
+		r.dog.Reset(left)
+	}
+}
+
 var errHangs = errors.New("a write takes more than 10 s")
 
 // take returns the lines to be written. It requires both locks.
 func (r *Recorder) take() []byte {
 	lines := r.buf
-	r.flushes += int64(btoi(len(lines) > 0))
-	r.buf, r.spare = r.spare[:0], lines
+	r.buf, r.spare, r.sent = r.spare[:0], lines, 0
 	if cap(lines) > recordBuffer {
 		r.spare = nil
 	}
@@ -123,34 +144,27 @@ func (r *Recorder) end() *Entry {
 	return &Entry{Kind: lineEnd, Seq: r.seq, T: time.Since(r.start), Counts: r.counts.String()}
 }
 
-// follow writes the lines that nobody waits for, tries a tape again that has failed, and ends when there is nothing to
-// do.
+// follow writes the lines that nobody waits for, or tries a tape again that has failed.
 func (r *Recorder) follow() {
-	for wait, last := recordDelay, int64(0); ; {
-		select {
-		case <-time.After(wait):
-		case <-r.closed:
-		}
-		wait = recordDelay
-		r.mu.Lock()
-		failed, closed, busy := r.failed, r.over, r.flushes != last
-		last = r.flushes
+	r.mu.Lock()
+	if r.over {
 		r.mu.Unlock()
-		if !busy || closed { // else others write, and all lines with theirs
-			r.Flush()
-		}
-		if failed != nil && r.Pass && !closed {
-			r.recover()
-			wait = recordRetry
-		}
-		r.mu.Lock()
-		if r.over || len(r.buf) == 0 && (r.failed == nil || !r.Pass) {
-			r.due = false
-			r.mu.Unlock()
-			return
-		}
-		r.mu.Unlock()
+		return
 	}
+	r.aside.Add(1)
+	again := r.failed != nil && r.Pass
+	r.mu.Unlock()
+	defer r.aside.Done()
+	if !again {
+		r.Flush()
+		return
+	}
+	r.recover()
+	r.mu.Lock()
+	if r.failed != nil {
+		r.late.Reset(recordRetry)
+	}
+	r.mu.Unlock()
 }
 
 // fail notes that the tape could not take the lines lost, and returns the refusal of what was to be recorded; nil if Pass
@@ -163,9 +177,9 @@ func (r *Recorder) fail(err error, lost []byte) error {
 	}
 	r.lose(lost)
 	r.lose(r.buf)
-	r.buf = r.buf[:0]
-	if r.Pass {
-		r.wake()
+	r.buf, r.sent = r.buf[:0], 0
+	if first && r.Pass {
+		r.late.Reset(recordDelay)
 	}
 	r.mu.Unlock()
 	switch {
@@ -190,8 +204,8 @@ func (r *Recorder) lose(lines []byte) {
 	for line := range bytes.Lines(lines) {
 		r.missed++
 		r.counts.lines--
-		_, kind, _ := bytes.Cut(line, []byte(`"kind":"`)) // there are only numbers before it
-		r.counts.messages -= int64(btoi(bytes.HasPrefix(kind, []byte(lineMsg+`"`))))
+		fields := bytes.SplitN(line, []byte(","), 3) // seq, t, and the kind if it is no message
+		r.counts.messages -= int64(btoi(!bytes.HasPrefix(fields[2], []byte(`"kind":`))))
 	}
 }
 
@@ -210,15 +224,15 @@ func (r *Recorder) recover() {
 			r.Log.Warn("tape is written again")
 			return
 		}
-		r.stamp(lineBlind)
-		text := fmt.Sprintf("%d lines before this one are missing", said)
-		line := append(appendFields(r.buf, &Entry{Kind: lineBlind, Text: text}), '}', '\n')
+		blind := &Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", said)}
+		r.stamp(blind)
+		line := append(appendFields(r.buf, blind), '}', '\n')
 		r.buf = r.buf[:0]
 		h := r.header()
 		r.mu.Unlock()
-		r.dog.Reset(recordWait)
+		r.watch()
 		n, err := r.file.write(line, h)
-		r.dog.Stop()
+		r.writing.Store(-1)
 		if err != nil && n == 0 {
 			r.mu.Lock()
 			r.counts.lines--
@@ -240,13 +254,10 @@ func (r *Recorder) Close() error {
 	if pass {
 		r.recover()
 	}
-	r.Flush() // what fails is looked at below
 	r.mu.Lock()
-	if !r.over {
-		r.over = true
-		close(r.closed)
-	}
+	r.over = true
 	r.mu.Unlock()
+	r.Flush() // what fails is looked at below
 	done := make(chan struct{})
 	go func() { // ends with follow and dumps, whose writes may hang
 		r.aside.Wait()
@@ -270,13 +281,14 @@ func (r *Recorder) Close() error {
 	err := r.failed
 	if err != nil {
 		r.file.close()
-		if r.Pass {
-			return nil // that was its wish
-		}
 	} else if _, err = r.file.write(nil, r.header()); err == nil {
 		err = r.file.finish(r.end())
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case r.Pass: // that was its wish
+		r.Log.Error("tape has no end", "error", err)
+	default:
 		return fmt.Errorf("-tape: %w", err)
 	}
 	return nil

@@ -272,3 +272,32 @@ func BenchmarkRedact(b *testing.B) {
 		})
 	}
 }
+
+func TestRedactSparesNoMemberOfAMessage(t *testing.T) {
+	for _, c := range []struct{ rule, text string }{
+		{"default", `{"jsonrpc":"2.0","id":1,"method":"m","params":{"token":"x"}}`},
+		{"default", `{"jsonrpc":"2.0","id":1,"method":"m","params":{},"token":"x"}`},
+		{"default", `{"token":"x","jsonrpc":"2.0","id":1,"result":{}}`},
+		{"default", `{"jsonrpc":"2.0","id":1,"result":"{\"token\":1}"}`},
+		{"default", `{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x","data":{"token":"x"}}}`},
+		{"default", `{"jsonrpc":"2.0","id":1, "result":{},"extra":{"token":"x"}}`},
+		{"key=Params", `{"jsonrpc":"2.0","id":1,"method":"m","params":{}}`},
+		{"key=re-sult", `{"jsonrpc":"2.0","id":1,"result":{}}`},
+		{"/id", `{"jsonrpc":"2.0","id":1,"result":{}}`},
+		{"re=^abc$", `{"jsonrpc":"2.0","id":1,"result":{"a":"abc"}}`},
+	} {
+		rule, err := ParseRedactRule(c.rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := Parse(c.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &Entry{Kind: lineMsg, Msg: m.Raw, of: m}
+		NewRedactor([]RedactRule{rule}, make([]byte, 32)).entry(e)
+		if !strings.Contains(e.Msg, "«redacted:") {
+			t.Errorf("%s: %s stays as it is", c.rule, c.text)
+		}
+	}
+}

@@ -70,7 +70,7 @@ func (b *ruleBook) denied(x *meeting, method, name string) (rule string, denied 
 	asks.m, asks.call, asks.dir = call, call, ToServer
 	perhaps := false // some call of it may pass
 	for _, r := range b.Rules {
-		if !r.Kind.ends() || r.When.holds(&asks) != holds {
+		if found, _ := r.When.holds(&asks); found != holds || !r.Kind.ends() {
 			continue
 		}
 		certain := !r.When.perCall()

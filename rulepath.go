@@ -62,6 +62,20 @@ func parseRulePath(s string) (rulePath, error) {
 	return p, nil
 }
 
+// String is what parseRulePath makes p of.
+func (p rulePath) String() string {
+	escape := strings.NewReplacer("~", "~0", "/", "~1").Replace
+	var b strings.Builder
+	for _, step := range p {
+		if step.key != "" {
+			b.WriteString("[" + escape(step.key) + "=" + step.pattern + "]")
+		} else {
+			b.WriteString("/" + escape(step.token))
+		}
+	}
+	return b.String()
+}
+
 // unescapeToken decodes the two escapes of RFC 6901.
 func unescapeToken(token string) (string, error) {
 	if strings.Contains(strings.NewReplacer("~0", "", "~1", "").Replace(token), "~") {

@@ -87,6 +87,8 @@ type ruling struct {
 	delay time.Duration // until either
 	notes []RuleNote    // that do not show in m or err
 	trace func(rule *Rule, what string)
+	// missed, if not nil, hears why a rule does not concern m: for want of a condition, and if that is where, of a demand.
+	missed func(rule *Rule, condition string, demand *Demand)
 }
 
 // Intercept applies the rules to m.
@@ -190,24 +192,35 @@ func (b *ruleBook) judge(x *meeting, v *ruling) {
 // meet applies one rule to x.m and reports whether it is the last.
 func (b *ruleBook) meet(x *meeting, v *ruling, r *Rule) (ended bool) {
 	if !r.concerns(x) {
-		return false
+		return v.miss(r, "dir", nil)
 	}
-	found := r.When.holds(x)
+	found, missed := r.When.holds(x)
+	var demand *Demand
 	if found == holds {
-		found = r.When.where(x)
+		missed = "where"
+		found, demand = r.When.where(x)
 	}
 	switch {
 	case found == fails:
-		return false
+		return v.miss(r, missed, demand)
 	case found == unclear && (r.Kind == actDeny || r.Kind == actRequire):
 		v.refuse(x, r, r.Kind.String()+": cannot be judged: "+unclearText)
 		return true
 	case found == unclear:
 		v.trace(r, unclearText)
 		return false
-	case !b.counts[r.Name].takes(&r.When):
-		return false
+	}
+	if missed = b.counts[r.Name].takes(&r.When); missed != "" {
+		return v.miss(r, missed, nil)
 	}
 	v.apply(x, r)
 	return r.Kind.ends()
+}
+
+// miss says why r does not concern a message, and returns false.
+func (v *ruling) miss(r *Rule, condition string, demand *Demand) bool {
+	if v.missed != nil {
+		v.missed(r, condition, demand)
+	}
+	return false
 }

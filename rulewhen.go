@@ -100,33 +100,42 @@ const (
 	unclear // it cannot be said: see [rulePath.find]
 )
 
-// holds reports whether x meets all but Where and what counts.
-func (c *Condition) holds(x *meeting) holding {
+// holds reports whether x meets all but Where and what counts. If not, missed is the condition that decides, as rule files
+// call it.
+func (c *Condition) holds(x *meeting) (found holding, missed string) {
 	switch {
-	case c.Dir != nil && *c.Dir != x.dir,
-		!matchesAny(c.Methods, x.method()),
-		c.Tools != nil && (x.method() != methodCallTool || !matchesAny(c.Tools, x.call.Name)),
-		!matchesAny(c.Users, x.user),
-		!matchesAny(c.Sessions, x.session),
-		!matchesAny(c.Transports, x.transport),
-		!matchesAny(c.Revisions, x.revision),
-		c.IPs != nil && !slices.ContainsFunc(c.IPs, func(p netip.Prefix) bool { return p.Contains(x.ip.Unmap()) }):
-		return fails
+	case c.Dir != nil && *c.Dir != x.dir:
+		return fails, "dir"
+	case !matchesAny(c.Methods, x.method()):
+		return fails, "method"
+	case c.Tools != nil && (x.method() != methodCallTool || !matchesAny(c.Tools, x.call.Name)):
+		return fails, "tool"
+	case !matchesAny(c.Users, x.user):
+		return fails, "user"
+	case !matchesAny(c.Sessions, x.session):
+		return fails, "session"
+	case !matchesAny(c.Transports, x.transport):
+		return fails, "transport"
+	case !matchesAny(c.Revisions, x.revision):
+		return fails, "revision"
+	case c.IPs != nil && !slices.ContainsFunc(c.IPs, func(p netip.Prefix) bool { return p.Contains(x.ip.Unmap()) }):
+		return fails, "ip"
 	}
 	for _, named := range [...]struct {
-		patterns []string
-		of       func() (string, bool)
-	}{{c.Prompts, x.prompt}, {c.URIs, x.uri}} {
+		condition string
+		patterns  []string
+		of        func() (string, bool)
+	}{{"prompt", c.Prompts, x.prompt}, {"uri", c.URIs, x.uri}} {
 		if named.patterns == nil {
 			continue
 		}
 		if name, odd := named.of(); odd {
-			return unclear
+			return unclear, named.condition
 		} else if name == "" || !matchesAny(named.patterns, name) {
-			return fails
+			return fails, named.condition
 		}
 	}
-	return holds
+	return holds, ""
 }
 
 // matchesAny reports whether one of patterns is met, or there is none.
@@ -135,17 +144,18 @@ func matchesAny(patterns []string, s string) bool {
 }
 
 // where looks at the values that a condition names. If one of them fails, it does not matter what is unclear about another.
-func (c *Condition) where(x *meeting) holding {
-	found := holds
+// missed is the one that decides, nil if x holds.
+func (c *Condition) where(x *meeting) (found holding, missed *Demand) {
+	found = holds
 	for i := range c.Where {
 		switch h := c.Where[i].any(x.m.Raw); h {
 		case fails:
-			return fails
+			return fails, &c.Where[i]
 		case unclear:
-			found = unclear
+			found, missed = unclear, &c.Where[i]
 		}
 	}
-	return found
+	return found, missed
 }
 
 // any reports whether one of the values to which d leads is as it demands.
@@ -200,16 +210,20 @@ type ruleCount struct {
 	seed uint64
 }
 
-// takes counts a message that meets all else, and reports whether it is one of those that c wants.
-func (n *ruleCount) takes(c *Condition) bool {
+// takes counts a message that meets all else. missed is the condition of c for which it is none of those wanted, "" if it
+// is one.
+func (n *ruleCount) takes(c *Condition) (missed string) {
 	if k := n.met.Add(1); c.Every > 0 && k%c.Every != 0 {
-		return false
+		return "every"
 	}
 	k := n.then.Add(1)
 	if c.Chance != nil && float64(mixed(mixed(n.seed)+uint64(k))>>11)/(1<<53) >= *c.Chance {
-		return false
+		return "chance"
 	}
-	return n.last.Add(1) <= c.First || c.First == 0
+	if n.last.Add(1) > c.First && c.First > 0 {
+		return "first"
+	}
+	return ""
 }
 
 // mixed is a number that looks random, always the same for the same n: one step of SplitMix64.

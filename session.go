@@ -28,6 +28,7 @@ type PendingCall struct {
 	cancel  context.CancelFunc // ends what carries the call; may be nil
 
 	deadline time.Time // guarded by the session; zero means none
+	struck   time.Time // when its answer came; for who got it from strike
 
 	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
 	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
@@ -189,6 +190,7 @@ func (s *Session) strike(d Direction, id string) *PendingCall {
 	s.used = time.Now()
 	c := s.calls[d][key]
 	if c != nil {
+		c.struck = s.used
 		s.remove(d, c)
 	}
 	return c

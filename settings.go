@@ -28,7 +28,7 @@ type mode struct {
 	page   string // what -h prints
 }
 
-const modeNames = "forward, record, replay, verify, tape, demo or token"
+const modeNames = "forward, record, replay, verify, explain, tape, demo or token"
 
 // modes returns all modes, in the order in which help lists them.
 func modes() []mode {
@@ -37,6 +37,7 @@ func modes() []mode {
 		{"record", "server clients limits rules calls common tape record redact key", "", usageRecord},
 		{"replay", "server clients limits rules calls common tape replay ignore key", "", usageReplay},
 		{"verify", "server calls common tape verify ignore json key", "", usageVerify},
+		{"explain", "rules common tape explain json", "", usageExplain},
 		{"tape", "common tool ignore json redact key", "COMMAND FILE...", usageTape},
 		{"demo", "common", "", usageDemo},
 		{"token", "", "NAME", usageToken},
@@ -89,11 +90,11 @@ func settings(c *Config, env func(string) (string, bool)) map[string]setting {
 		"allow-origin":  {"ORIGIN", "clients", "listen", repeated, adds(&c.AllowOrigins, parseOrigin)},
 		"auth-tokens":   {"FILE", "clients", "listen", 0, sets(&c.AuthTokens, parseTokensFile)},
 		"trusted-proxy": {"CIDR", "clients", "listen", repeated, adds(&c.TrustedProxies, parsePrefix)},
-		"limit":         {"TIER=RATE[:BURST]", "limits", "", repeated, adds(&c.Limits, ParseLimit)},
+		"limit":         {"TIER=RATE[:BURST]", "rules", "", repeated, adds(&c.Limits, ParseLimit)},
 		"limit-status":  {"429|200", "limits", "limit listen", 0, sets(&c.LimitStatus, parseStatus)},
 		"limit-report":  {"", "limits", "limit", 0, sets(&c.LimitReport, parseSwitch)},
 		"rules":         {"FILE", "rules", "", 0, sets(&c.Rules, parseRulesFile)},
-		"rules-report":  {"", "rules", "rules", 0, sets(&c.RulesReport, parseSwitch)},
+		"rules-report":  {"", "limits", "rules", 0, sets(&c.RulesReport, parseSwitch)},
 		"max-sessions":  {"N", "limits", "listen", 0, sets(&c.MaxSessions, parseCount)},
 		"max-calls":     {"N", "limits", "", 0, sets(&c.MaxCalls, parseCount)},
 		"idle":          {"TIME", "limits", "", 0, sets(&c.Idle, parseTime)},
@@ -124,6 +125,11 @@ func settings(c *Config, env func(string) (string, bool)) map[string]setting {
 		"allow":             {"TOOL", "verify", "", repeated, adds(&c.Allow, parseText)},
 		"junit":             {"FILE", "verify", "", 0, sets(&c.JUnit, parseText)},
 		"json":              {"", "json", "", 0, sets(&c.JSON, parseSwitch)},
+
+		"dir":      {"to-server|to-client", "explain", "", 0, sets(&c.Dir, oneOf(dirToServer, dirToClient))},
+		"user":     {"NAME", "explain", "", 0, sets(&c.User, parseText)},
+		"ip":       {"ADDR", "explain", "", 0, sets(&c.IP, parseAddress)},
+		"revision": {"DATE", "explain", "", 0, sets(&c.Revision, parseRevision)},
 
 		"session":  {"N", "tool", "", 0, sets(&c.Session, parseCount)},
 		"exchange": {"SEQ", "tool", "", 0, sets(&c.Exchange, parseCount)},
@@ -317,6 +323,16 @@ func parsePrefix(v string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(v)
 	return valid(prefix.Masked(), err == nil && !prefix.Addr().Is4In6(),
 		"an address or a range of them, such as 10.0.0.0/8")
+}
+
+func parseAddress(v string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(v)
+	return valid(addr.Unmap(), err == nil, "an address, such as 10.0.0.7")
+}
+
+func parseRevision(v string) (string, error) {
+	_, err := time.Parse(time.DateOnly, v)
+	return valid(v, err == nil, "the date of a revision, such as "+newestSession)
 }
 
 func parseCA(v string) (*x509.CertPool, error) {

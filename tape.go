@@ -102,6 +102,11 @@ type Entry struct {
 	Size   int   // of the line with its line end
 	// MsgLast says that Msg is what the line ends with, but for a bracket and the line end.
 	MsgLast bool
+
+	// What a Recorder knows of a line that it writes. Each may be zero.
+	of  *Message  // with the text Msg
+	at  time.Time // when it happened
+	era string    // of a client's call
 }
 
 // dirNames are the words for a [Direction].
@@ -129,7 +134,9 @@ func appendStamp(dst []byte, seq int64, t time.Duration) []byte {
 
 // appendFields appends what stands between that and the message.
 func appendFields(dst []byte, e *Entry) []byte {
-	dst = append(append(append(dst, `,"kind":"`...), e.Kind...), '"')
+	if e.Kind != lineMsg || e.Msg == "" {
+		dst = append(append(append(dst, `,"kind":"`...), e.Kind...), '"')
+	}
 	number := func(name string, n int64) {
 		if n != 0 {
 			dst = strconv.AppendInt(append(append(append(dst, `,"`...), name...), `":`...), n, 10)
@@ -141,7 +148,9 @@ func appendFields(dst []byte, e *Entry) []byte {
 		}
 	}
 	number("session", e.Session)
-	text("dir", e.Dir)
+	if e.Dir != "" {
+		dst = append(append(append(dst, `,"dir":"`...), e.Dir...), '"')
+	}
 	number("x", e.X)
 	number("re", e.Re)
 	if e.Via != viaStdio || e.Kind != lineMsg {
@@ -345,6 +354,9 @@ func ParseEntry(line string) (*Entry, error) {
 			wrong = key
 		}
 	})
+	if e.Kind == "" && e.Msg != "" {
+		e.Kind = lineMsg
+	}
 	if e.Via == "" && !e.Local && e.Kind == lineMsg {
 		e.Via = viaStdio
 	}

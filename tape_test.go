@@ -94,6 +94,7 @@ func TestTapeFaults(t *testing.T) {
 		{"type", strings.Replace(good, `"session":1}`, `"session":"1"}`, 1), 2, "session"},
 		{"after the end", good + `{"seq":4,"t":0,"kind":"open"}` + "\n", 5, "after the end"},
 		{"huge line", testTapeHeader + strings.Repeat(" ", 32<<20+10) + "\n", 2, "more than"},
+		{"no kind", testTapeHeader + `{"seq":1,"t":0,"dir":"to-server"}` + "\n", 2, "no kind"},
 		{"message without direction", testTapeHeader + `{"seq":1,"t":0,"kind":"msg","msg":{}}` + "\n", 2, "no dir"},
 	} {
 		_, _, err := readTape(c.text)
@@ -109,6 +110,15 @@ func TestTapeSkipsWhatItDoesNotKnow(t *testing.T) {
 	tape, got, err := readTape(text)
 	if err != nil || len(got) != 2 || !tape.Altered {
 		t.Errorf("got %d lines, %v, altered %v, want open and end, altered", len(got), err, tape.Altered)
+	}
+}
+
+func TestTapeKindOfAMessage(t *testing.T) {
+	for _, kind := range []string{"", `"kind":"msg",`} {
+		_, got, err := readTape(testTapeHeader + `{"seq":1,"t":0.5,` + kind + `"dir":"to-server","msg":{}}` + "\n")
+		if err != nil || len(got) != 1 || got[0].Kind != lineMsg {
+			t.Errorf("%q: got %v, %v, want a message", kind, got, err)
+		}
 	}
 }
 

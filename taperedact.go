@@ -68,7 +68,9 @@ func (r *Redactor) entry(e *Entry) {
 	if r == nil {
 		return
 	}
-	if msg := r.Message(e.Msg); msg != e.Msg {
+	if e.of != nil && r.spares(e.of) {
+		// there is nothing in the message
+	} else if msg := r.Message(e.Msg); msg != e.Msg {
 		e.Msg, e.Headers = msg, withoutParams(e.Headers)
 	}
 	if e.Headers != "" {

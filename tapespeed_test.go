@@ -87,6 +87,17 @@ func TestLongTape(t *testing.T) {
 		}},
 		{"stat", func() error { return tapeTool(statTape).run(f, path, io.Discard, o) }},
 		{"show", func() error { return tapeTool(showTape).run(f, path, io.Discard, o) }},
+		{"explain", func() error {
+			set, err := parseRules(`{"version": 1, "rules": [{"when": {"tool": "tool3"}, "deny": "no"}, {"when": {"dir": "to-client"}, "remove": "/result/structuredContent/n"}]}`)
+			if err != nil {
+				return err
+			}
+			limit, _ := ParseLimit("tools/call:tool4=30/s")
+			if err = tapeTool(newExplainer(&Config{Limits: []Limit{limit}}, set).tape).run(f, path, io.Discard, o); err == errFound {
+				err = nil
+			}
+			return err
+		}},
 		{"trim", func() error {
 			return trimTape(f, path, io.Discard, TapeToolOptions{Session: 1, Max: o.Max})
 		}},
@@ -108,6 +119,6 @@ func TestLongTape(t *testing.T) {
 		status, _ := os.ReadFile("/proc/self/status")
 		_, peak, _ := strings.Cut(string(status), "VmHWM:")
 		peak, _, _ = strings.Cut(peak, "\n")
-		t.Logf("%-6s %8v, heap %d MB, peak RSS %s", tool.name, took.Round(time.Millisecond), m.HeapSys>>20, strings.TrimSpace(peak))
+		t.Logf("%-7s %8v, heap %d MB, peak RSS %s", tool.name, took.Round(time.Millisecond), m.HeapSys>>20, strings.TrimSpace(peak))
 	}
 }

@@ -262,8 +262,8 @@ func TestShowTapeTakesWhatIsCut(t *testing.T) {
 	if !errors.As(err, &fault) || !strings.Contains(out.String(), "exit status 0") {
 		t.Errorf("got %v and %q, want a TapeError after all lines that are good", err, out.String())
 	}
-	err = tapeTool(showTape).run(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 190})
-	if !errors.As(err, &fault) || !strings.Contains(fault.Reason, "more than 190") {
+	err = tapeTool(showTape).run(strings.NewReader(text), "t.jsonl", io.Discard, TapeToolOptions{Max: 175})
+	if !errors.As(err, &fault) || !strings.Contains(fault.Reason, "more than 175") {
 		t.Errorf("got %v, want a TapeError about a long line", err)
 	}
 }

@@ -21,6 +21,7 @@ Modes:
     record    do so, and write all they say to a tape
     replay    be the server that a tape has recorded
     verify    tell whether a server still answers as on a tape
+    explain   tell what rules and limits do to messages, or would have done to a tape
     tape      show, check, cut, compare and export tapes
     demo      be a small MCP server, to try things out
     token     make a token for a user of a proxy that serves HTTP
@@ -240,4 +241,37 @@ Exit status: 0 done, 1 check or diff found something, 2 misused, 4 the tape is n
 Examples:
     $ mcpproxy -mode=tape show -method tools/call run.jsonl
     $ mcpproxy -mode=tape export -html -out run.html run.jsonl
+`
+
+const usageExplain = `mcpproxy -mode=explain tells what rules and limits do to messages. It sends nothing.
+
+    mcpproxy -mode=explain -rules FILE [-limit TIER=RATE...] [flags] < MESSAGES
+    mcpproxy -mode=explain -rules FILE [-limit TIER=RATE...] [flags] -tape FILE
+
+On stdin it takes JSON-RPC messages, one after the other or in an array, as they would come
+at one moment. For each it prints the limits and rules in the order in which they are met,
+and what would leave the proxy. A call or notification goes to the server, a response to
+the client; it answers the call of its id before it on stdin.
+
+Of a tape it tells to how much of the traffic the rules and limits would have done what,
+with the times of the tape. What was denied then counts as well: all that clients sent.
+
+  -rules FILE               the rules (docs/rules.md)
+  -limit TIER=RATE[:BURST]  a limit: mcpproxy help forward *
+  -tape FILE                explain this tape, not stdin
+  -user NAME                who sends the messages, over HTTP; else nobody known does
+  -ip ADDR                  from where, over HTTP; without both it is a client on stdio
+  -dir to-server|to-client  where the messages go, but for responses to one of them
+  -revision DATE            of the protocol; else that of _meta or initialize, or 2025-11-25
+  -json                     print for programs: an object for each message, or for the tape
+  -max-message SIZE         of all on stdin, or of one message on the tape (64MiB)
+* may be repeated. A tape does not tell who sent a message or from where: all count there
+as those of one user at one address.
+
+Exit status: 0 all passes, 1 something would be refused or lost, 2 misused, 4 the tape is
+not valid.
+
+Examples:
+    $ mcpproxy -mode=explain -rules rules.json -json
+    $ mcpproxy -mode=explain -rules rules.json -limit ip=10/m -tape prod.jsonl
 `

@@ -104,18 +104,18 @@ func TestUsageDefaults(t *testing.T) {
 			seen++
 		}
 	}
-	if seen != 18 {
-		t.Errorf("got %d defaults, want 18", seen)
+	if seen != 19 {
+		t.Errorf("got %d defaults, want 19", seen)
 	}
 }
 
 // The commands after a $ on the pages must be right but for the files they name.
 func TestUsageExamples(t *testing.T) {
-	dir := configFiles(t, map[string]string{"tokens": ""})
+	dir := configFiles(t, map[string]string{"tokens": "", "rules.json": `{"version": 1, "rules": []}`})
 	seen := 0
-	for _, page := range []string{usageGeneral, usageForward, usageRecord, usageReplay, usageVerify, usageTape, usageDemo, usageToken} {
+	for _, page := range []string{usageGeneral, usageForward, usageRecord, usageReplay, usageVerify, usageExplain, usageTape, usageDemo, usageToken} {
 		for _, found := range regexp.MustCompile(`(?m)^    \$ mcpproxy (.*)$`).FindAllStringSubmatch(page, -1) {
-			line := strings.NewReplacer(" tokens", " DIR/tokens", "-auth-tokens FILE", "-auth-tokens DIR/tokens", "-url URL", "-url http://a",
+			line := strings.NewReplacer(" tokens", " DIR/tokens", "rules.json", "DIR/rules.json", "-auth-tokens FILE", "-auth-tokens DIR/tokens", "-url URL", "-url http://a",
 				"'Authorization: env:AUTH'", "Authorization:env:AUTH").Replace(found[1])
 			if _, err := parseConfigIn(dir, strings.ReplaceAll(line, " ", "|"), "AUTH=x"); err != nil {
 				t.Errorf("%s: %v", found[1], err)
@@ -123,7 +123,7 @@ func TestUsageExamples(t *testing.T) {
 			seen++
 		}
 	}
-	if seen != 17 {
-		t.Errorf("got %d examples, want 17", seen)
+	if seen != 19 {
+		t.Errorf("got %d examples, want 19", seen)
 	}
 }
