@@ -223,6 +223,7 @@ func TestCheckBooksAreBounded(t *testing.T) {
 func FuzzTapeTools(f *testing.F) {
 	text := testTape(goodTape()...)
 	f.Add(strings.TrimPrefix(text, testTapeHeader))
+	f.Add(strings.TrimPrefix(testTape(ruledTape()...), testTapeHeader))
 	lines := strings.SplitAfter(text, "\n")
 	for _, line := range lines[1:] {
 		f.Add(line + line)
