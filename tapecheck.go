@@ -94,14 +94,9 @@ func (c *tapeChecker) report(e *Entry, severity, format string, args ...any) {
 }
 
 func (c *tapeChecker) finding(f tapeFinding) {
-	switch {
-	case f.Severity != severityError:
-	case c.gaps:
+	if f.Severity == severityError && (c.gaps || c.faults) {
 		f.Severity = severityWarning
-		f.What += " (perhaps because not all that passed is on the tape)"
-	case c.faults:
-		f.Severity = severityWarning
-		f.What += " (perhaps because of a fault that a rule made)"
+		f.What += " (perhaps because not all that passed is on the tape, or because of a fault that a rule made)"
 	}
 	if f.Severity == severityError {
 		c.verdict.Errors++

@@ -151,7 +151,7 @@ func TestCheckFindings(t *testing.T) {
 		{"rule about nothing", after(Entry{Kind: lineRule, Session: 1, Dir: dirToServer, Rule: "r", Text: "deny"}), "seq 5: error: a rule line without re"},
 		{"rule about what follows", after(Entry{Kind: lineRule, Session: 1, Dir: dirToServer, Re: 9, Rule: "r", Text: "deny"}), "seq 5: error: x, re or was is not"},
 		{"after a fault", after(ask, Entry{Kind: lineRule, Session: 1, Dir: dirToServer, Re: 5, Rule: "r", Text: "fault duplicate"}, answer, answer),
-			"seq 8: warning: a second response to the call seq 5 (perhaps because of a fault that a rule made)"},
+			"seq 8: warning: a second response to the call seq 5 (perhaps because not all that passed is on the tape, or because of a fault that a rule made)"},
 		{"after a gap", append([]Entry{{Kind: lineBlind, Text: "disk full"}}, after(progress)...), "warning: progress for the token \"t2\", which no call in flight has given (perhaps"},
 		{"hostile names", after(toServer(0, 0, `{"jsonrpc":"2.0","id":"\u001b\u009b","method":"\u001b[2J\u202e"}`), Entry{Kind: lineClose, Session: 1, Text: "\x1b"})[:6], `\x1b[2J\u202e id "\u001b\u009b" was never answered before its session ended: \x1b`},
 	} {

@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	maxStatRows  = 1000 // rows, each of a method or a tool
+	maxStatRows  = 1000 // rows, each of a method or a tool, and as many of rules
 	maxStatPeers = 10   // clients, and servers
-	maxStatRules = 1000
 	otherNames   = "(other)"
 )
 
@@ -37,7 +36,7 @@ type TapeStat struct {
 
 	Lines    map[string]int `json:"lines"` // by kind
 	Rows     []*statRow     `json:"methods"`
-	Rules    []*statRule    `json:"rules,omitempty"` // the first few that differ, as on the tape
+	Rules    map[string]int `json:"rules"` // by name and what was done, the first few that differ
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
@@ -68,30 +67,9 @@ type statRow struct {
 	took histogram
 }
 
-// A statRule is how often a rule did something.
-type statRule struct {
-	Rule  string `json:"rule"`
-	What  string `json:"what"`
-	Count int    `json:"count"`
-}
-
-// ruled counts what a rule did, unless there are too many that differ.
-func (s *TapeStat) ruled(rule, what string) {
-	rule, what = shorten(rule), shorten(what)
-	for _, r := range s.Rules {
-		if r.Rule == rule && r.What == what {
-			r.Count++
-			return
-		}
-	}
-	if len(s.Rules) < maxStatRules {
-		s.Rules = append(s.Rules, &statRule{rule, what, 1})
-	}
-}
-
 // statTape prints how many calls of which methods and tools are on a tape, what became of them and how long they took.
 func statTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
-	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rows: []*statRow{}}
+	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rules: map[string]int{}, Rows: []*statRow{}}
 	rows := map[statKey]*statRow{}
 	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
 	if err := tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
@@ -124,10 +102,8 @@ func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) 
 	}
 	s.Seconds = max(s.Seconds, e.T.Seconds())
 	s.Lines[e.Kind]++
-	if e.Kind == lineRule {
-		s.ruled(e.Rule, e.Text)
-	} else if e.Was != 0 {
-		s.ruled(e.Rule, "changed")
+	if did := shorten(e.Rule) + ": " + cmp.Or(shorten(e.Text), "changed"); (e.Kind == lineRule || e.Was != 0) && (s.Rules[did] > 0 || len(s.Rules) < maxStatRows) {
+		s.Rules[did]++
 	}
 	if e.Kind != lineMsg || e.Was != 0 { // one that a rule changed was counted as it came
 		return
@@ -252,11 +228,11 @@ func (s *TapeStat) print(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
-	if s.Rules != nil {
-		fmt.Fprintf(w, "\n%-44s %8s %s\n", "rules", "count", "what")
+	if len(s.Rules) > 0 {
+		fmt.Fprintf(w, "\n%-44s %8s\n", "rules", "count")
 	}
-	for _, r := range s.Rules {
-		fmt.Fprintf(w, "%-44s %8d %s\n", printable(r.Rule, 44), r.Count, printable(r.What, maxShown))
+	for _, rule := range slices.Sorted(maps.Keys(s.Rules)) {
+		fmt.Fprintf(w, "%-44s %8d\n", printable(rule, 44), s.Rules[rule])
 	}
 	printWarnings(w, s.Warnings)
 }

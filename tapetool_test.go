@@ -169,13 +169,13 @@ func TestStatTapeRules(t *testing.T) {
 	got := useTape(t, statTape, text, TapeToolOptions{})
 	_, got, _ = strings.Cut(got, "\n\nrules")
 	wantText(t, "rules"+got, `
-rules                                           count what
-mark                                                2 tag sums
-rule                                                1 changed
-no off                                              1 deny
+rules                                           count
+mark: tag sums                                      2
+no off: deny                                        1
+rule: changed                                       1
 `)
 	var s TapeStat
-	if err := json.Unmarshal([]byte(useTape(t, statTape, text, TapeToolOptions{JSON: true})), &s); err != nil || len(s.Rules) != 3 || *s.Rules[0] != (statRule{"mark", "tag sums", 2}) {
+	if err := json.Unmarshal([]byte(useTape(t, statTape, text, TapeToolOptions{JSON: true})), &s); err != nil || len(s.Rules) != 3 || s.Rules["mark: tag sums"] != 2 {
 		t.Errorf("got %v, %+v", err, s.Rules)
 	}
 }
