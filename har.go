@@ -57,6 +57,7 @@ type harExchange struct {
 	head     *Entry // the message as it went to the server, or the one to the client
 	about    caption
 	was      int64    // Seq of the message to the server as it came, if a rule changed it
+	rules    []string // what rules did with the message to the server, but for changing it
 	answers  []*Entry // messages to the client and raw bytes
 	answered bool     // the response is the last of them
 	held     int      // bytes
@@ -64,6 +65,11 @@ type harExchange struct {
 
 func (h *harWriter) add(e *Entry) error {
 	switch {
+	case e.Kind == lineRule:
+		if x := h.find(e.Re); x != nil {
+			x.rules = append(x.rules, "rule "+e.Rule+": "+e.Text)
+		}
+		return nil
 	case e.Kind != lineMsg && e.Kind != lineRaw:
 		return nil
 	case e.Dir == dirToServer:
@@ -173,6 +179,7 @@ func harComment(x *harExchange) string {
 	case x.head.Rule != "":
 		says = append(says, "changed by a rule")
 	}
+	says = append(says, x.rules...)
 	if x.isCall() && !x.answered {
 		says = append(says, "no response")
 	}

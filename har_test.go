@@ -151,6 +151,9 @@ func TestArchiveEntries(t *testing.T) {
 		{"changed by a rule", []Entry{msgEntry(dirToServer, harCall, nil), msgEntry(dirToServer, harCall, func(e *Entry) { e.Was, e.Rule = 1, "r" }),
 			msgEntry(dirToClient, harResult, func(e *Entry) { e.Re = 1 }), msgEntry(dirToClient, harResult, func(e *Entry) { e.Re, e.Was, e.Rule = 1, 3, "r" })},
 			[]string{`2 POST 200 application/json changed by a rule`}},
+		{"kept back by a rule", []Entry{msgEntry(dirToServer, harCall, func(e *Entry) { e.Local = true }), {Kind: lineRule, Dir: dirToServer, Re: 1, Rule: "r", Text: "answer"},
+			msgEntry(dirToClient, harResult, func(e *Entry) { e.Re, e.Local, e.Rule = 1, true, "r" })},
+			[]string{`1 POST 200 application/json rule r: answer; answered by the proxy`}},
 		{"raw", []Entry{msgEntry(dirToServer, harCall, nil), {Kind: lineRaw, Dir: dirToClient, X: 1, Status: 502, Text: "\xff"}},
 			[]string{`1 POST 502 application/octet-stream no response; HTTP 502`}},
 	} {

@@ -219,7 +219,11 @@ func (r *Recorder) Noted(s *Session, m *Message, list []RuleNote) {
 // notes writes a line for each of list about the message of line seq.
 func (r *Recorder) notes(s *Session, m *Message, seq int64, list []RuleNote) {
 	for _, n := range list {
-		r.add(s, &Entry{Kind: lineRule, Dir: dirOf(m), Re: seq, Rule: n.Rule, Text: n.What})
+		e := r.entry(s, m)
+		if m.Dir == ToClient && e.X == 0 {
+			e.X = e.Re
+		}
+		r.add(s, &Entry{Kind: lineRule, Dir: e.Dir, X: e.X, Re: seq, Rule: n.Rule, Text: n.What})
 	}
 }
 

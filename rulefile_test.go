@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"os"
 	"reflect"
 	"regexp"
 	"strings"
@@ -72,6 +73,30 @@ func compareRules(t *testing.T, got, want *RuleSet) {
 	for i, rule := range want.Rules {
 		if !reflect.DeepEqual(got.Rules[i], rule) {
 			t.Errorf("got rule  %+v,\nwant rule %+v", *got.Rules[i], *rule)
+		}
+	}
+}
+
+// TestRulesInDocs reads the rule files in docs/rules.md: each action has an example there.
+func TestRulesInDocs(t *testing.T) {
+	doc, err := os.ReadFile("docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[actionKind]bool{}
+	for _, block := range regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(string(doc), -1) {
+		set, err := parseRules(block[1])
+		if err != nil {
+			t.Errorf("%v in\n%s", err, block[1])
+			continue
+		}
+		for _, r := range set.Rules {
+			seen[r.Kind] = true
+		}
+	}
+	for k := actAllow; k <= actTag; k++ {
+		if !seen[k] {
+			t.Errorf("got no example of %s", k)
 		}
 	}
 }

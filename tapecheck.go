@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A TapeVerdict is what checkTape has found. Calls without answer that are nobody's fault are counted by their reason.
@@ -69,6 +70,7 @@ type tapeChecker struct {
 	tokens   map[checkKey]*tapeCall
 	first    int64 // Seq
 	gaps     bool  // messages passed that are not on the tape: what seems to be wrong may have a reason there
+	faults   bool  // a rule broke something, which may be the reason
 }
 
 // checkTape prints what is wrong with a tape, one line each, and a summary unless o.JSON: with the tape as a file
@@ -92,9 +94,9 @@ func (c *tapeChecker) report(e *Entry, severity, format string, args ...any) {
 }
 
 func (c *tapeChecker) finding(f tapeFinding) {
-	if f.Severity == severityError && c.gaps {
+	if f.Severity == severityError && (c.gaps || c.faults) {
 		f.Severity = severityWarning
-		f.What += " (perhaps because not all that passed is on the tape)"
+		f.What += " (perhaps because not all that passed is on the tape, or because of a fault that a rule made)"
 	}
 	if f.Severity == severityError {
 		c.verdict.Errors++
@@ -129,6 +131,11 @@ func (c *tapeChecker) line(e *Entry) error {
 		c.close(e)
 	case lineBlind:
 		c.gaps = true
+	case lineRule:
+		if e.Re == 0 {
+			c.report(e, severityError, "a rule line without re")
+		}
+		c.faults = c.faults || strings.HasPrefix(e.Text, actFault.String()+" ")
 	case lineDropped:
 		if m, err := Parse(e.Msg); err == nil && m.Kind == Response && e.Text == answersNoCall { // others have a line before
 			c.response(e, m, c.session(e))
@@ -275,7 +282,7 @@ func (c *tapeChecker) end() {
 	if c.book.full {
 		c.report(last, severityWarning, "more than %d calls in flight, or open sessions, at once: not all could be checked", maxFollowed)
 	}
-	c.gaps = false
+	c.gaps, c.faults = false, false
 	switch {
 	case c.tape.Torn:
 		c.report(last, severityWarning, "the next line broke off and does not count: the recording was ended by force, or goes on")

@@ -147,6 +147,11 @@ func TestCheckFindings(t *testing.T) {
 		{"open without session", after(session(0, open)), "seq 5: error: an open without session"},
 		{"closed twice", append(after(), gone), "seq 6: error: a close of session 1, which is not open"},
 		{"points forward", after(toServer(9, 0, ask.Msg), answer), "seq 5: error: x, re or was is not the seq of an earlier line"},
+		{"rule", after(ask, Entry{Kind: lineRule, Session: 1, Dir: dirToServer, Re: 5, Rule: "r", Text: "tag fault"}, answer), ""},
+		{"rule about nothing", after(Entry{Kind: lineRule, Session: 1, Dir: dirToServer, Rule: "r", Text: "deny"}), "seq 5: error: a rule line without re"},
+		{"rule about what follows", after(Entry{Kind: lineRule, Session: 1, Dir: dirToServer, Re: 9, Rule: "r", Text: "deny"}), "seq 5: error: x, re or was is not"},
+		{"after a fault", after(ask, Entry{Kind: lineRule, Session: 1, Dir: dirToServer, Re: 5, Rule: "r", Text: "fault duplicate"}, answer, answer),
+			"seq 8: warning: a second response to the call seq 5 (perhaps because not all that passed is on the tape, or because of a fault that a rule made)"},
 		{"after a gap", append([]Entry{{Kind: lineBlind, Text: "disk full"}}, after(progress)...), "warning: progress for the token \"t2\", which no call in flight has given (perhaps"},
 		{"hostile names", after(toServer(0, 0, `{"jsonrpc":"2.0","id":"\u001b\u009b","method":"\u001b[2J\u202e"}`), Entry{Kind: lineClose, Session: 1, Text: "\x1b"})[:6], `\x1b[2J\u202e id "\u001b\u009b" was never answered before its session ended: \x1b`},
 	} {
@@ -218,6 +223,7 @@ func TestCheckBooksAreBounded(t *testing.T) {
 func FuzzTapeTools(f *testing.F) {
 	text := testTape(goodTape()...)
 	f.Add(strings.TrimPrefix(text, testTapeHeader))
+	f.Add(strings.TrimPrefix(testTape(ruledTape()...), testTapeHeader))
 	lines := strings.SplitAfter(text, "\n")
 	for _, line := range lines[1:] {
 		f.Add(line + line)

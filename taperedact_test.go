@@ -40,6 +40,7 @@ func TestRedactTape(t *testing.T) {
 		Entry{Kind: lineRaw, Dir: dirToClient, Text: "\xff 12"},
 		Entry{Kind: lineRaw, Dir: dirToClient, Via: viaSSE, Event: "id 12", Text: "id: 3\ndata: {\"pwd\":\ndata: {\"token\":\"x\"}}\n\n"},
 		Entry{Kind: lineRaw, Dir: dirToClient, Via: viaSSE, Event: "3", Text: "id: 3\rdata: {}\r\r"},
+		Entry{Kind: lineRule, Dir: dirToClient, Re: 2, Rule: "rule 12", Text: "tag no-12"},
 		Entry{Kind: "later", Text: "12"},
 		Entry{Kind: lineExit, Text: "exit status 12"},
 	)
@@ -58,6 +59,7 @@ func TestRedactTape(t *testing.T) {
 		{`id 12`, `id ⟦match "12"⟧`},
 		{base64.StdEncoding.EncodeToString([]byte("id: 3\ndata: {\"pwd\":\ndata: {\"token\":\"x\"}}\n\n")),
 			base64.StdEncoding.EncodeToString([]byte(fillIn("id: 3\ndata: {\"pwd\":\ndata: {\"token\":\"⟦token \"x\"⟧\"}}\n\n")))},
+		{`tag no-12`, `tag no-⟦match "12"⟧`},
 		{`exit status 12`, `exit status ⟦match "12"⟧`},
 		{`"text":"12"`, `"text":"⟦match "12"⟧"`},
 		{`,"secret":"s","note":{"pwd":[1.0]}`, ""},
@@ -69,7 +71,7 @@ func TestRedactTape(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want[:cut])
 	}
 	tape, entries, err := readTape(got)
-	if err != nil || len(tape.Warnings()) > 0 || len(entries) != 9 || !reflect.DeepEqual(tape.Eras, []string{"initialize"}) {
+	if err != nil || len(tape.Warnings()) > 0 || len(entries) != 10 || !reflect.DeepEqual(tape.Eras, []string{"initialize"}) {
 		t.Errorf("got %d lines, %v, %v", len(entries), err, tape.Warnings())
 	}
 	if again, err := redactedTape(t, got, []byte(testRedactKey), `re=\d\d`); err != nil || again != got {

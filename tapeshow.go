@@ -78,6 +78,8 @@ func shownEntry(e *Entry, m *Message, call *tapeCall, answered bool) string {
 	switch {
 	case e.Kind == lineDropped && e.Msg != "":
 		content, size = e.Text+": "+e.Msg, len(e.Msg)
+	case e.Kind == lineRule:
+		what, size = "line "+strconv.FormatInt(e.Re, 10), 0
 	case e.Kind == lineEnd:
 		content = e.Counts
 	case m.Kind == Response && call != nil:

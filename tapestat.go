@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	maxStatRows  = 1000 // rows, each of a method or a tool
+	maxStatRows  = 1000 // rows, each of a method or a tool, and as many of rules
 	maxStatPeers = 10   // clients, and servers
 	otherNames   = "(other)"
 )
@@ -36,6 +36,7 @@ type TapeStat struct {
 
 	Lines    map[string]int `json:"lines"` // by kind
 	Rows     []*statRow     `json:"methods"`
+	Rules    map[string]int `json:"rules"` // by name and what was done, the first few that differ
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
@@ -68,7 +69,7 @@ type statRow struct {
 
 // statTape prints how many calls of which methods and tools are on a tape, what became of them and how long they took.
 func statTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
-	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rows: []*statRow{}}
+	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rules: map[string]int{}, Rows: []*statRow{}}
 	rows := map[statKey]*statRow{}
 	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
 	if err := tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
@@ -101,6 +102,9 @@ func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) 
 	}
 	s.Seconds = max(s.Seconds, e.T.Seconds())
 	s.Lines[e.Kind]++
+	if did := shorten(e.Rule) + ": " + cmp.Or(shorten(e.Text), "changed"); (e.Kind == lineRule || e.Was != 0) && (s.Rules[did] > 0 || len(s.Rules) < maxStatRows) {
+		s.Rules[did]++
+	}
 	if e.Kind != lineMsg || e.Was != 0 { // one that a rule changed was counted as it came
 		return
 	}
@@ -223,6 +227,12 @@ func (s *TapeStat) print(w io.Writer) {
 			}
 		}
 		fmt.Fprintln(w)
+	}
+	if len(s.Rules) > 0 {
+		fmt.Fprintf(w, "\n%-44s %8s\n", "rules", "count")
+	}
+	for _, rule := range slices.Sorted(maps.Keys(s.Rules)) {
+		fmt.Fprintf(w, "%-44s %8d\n", printable(rule, 44), s.Rules[rule])
 	}
 	printWarnings(w, s.Warnings)
 }

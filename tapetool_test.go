@@ -129,6 +129,71 @@ t.jsonl: recorded 2026-01-02 03:04:05 by mcpproxy 0.1.0, client on stdio, server
 	}
 }
 
+// ruledTape is a tape on which rules did something: with a call, its answer, and a call that they kept from the server.
+func ruledTape() []Entry {
+	did := func(dir string, x, re int64, rule, text string) Entry {
+		return Entry{Kind: lineRule, Session: 1, Dir: dir, X: x, Re: re, Rule: rule, Text: text}
+	}
+	kept, refusal := toServer(0, 0, tapeCallText(3, "off", `{}`)), toClient(0, 10, `{"jsonrpc":"2.0","id":3,"error":{"code":403,"message":"no"}}`)
+	kept.Local, kept.Via, refusal.Local, refusal.Via, refusal.Rule = true, "", true, "", "no off"
+	return append(handshake(),
+		toServer(0, 0, tapeCallText(2, "add", `{"n":1}`)), // 5
+		did(dirToServer, 0, 5, "mark", "tag sums"),
+		toClient(0, 5, textResult(2, "one")), // 7
+		changedBy(toClient(0, 5, textResult(2, "two")), 7),
+		did(dirToClient, 5, 8, "mark", "tag sums"),
+		kept, // 10
+		did(dirToServer, 0, 10, "no off", "deny"),
+		refusal,
+		Entry{Kind: lineClose, Session: 1, Text: errGone.Error()},
+	)
+}
+
+func TestShowTapeRules(t *testing.T) {
+	got := useTape(t, showTape, testTape(ruledTape()...), TapeToolOptions{Method: "tools/*"})
+	_, got, _ = strings.Cut(got, "content\n")
+	wantText(t, got, `
+     5     0.000   1 -> call    tools/call add                     2                    121 stdio    {"n":1}
+     6     0.000   1 -> rule    line 5                                                               [rule mark] tag sums
+     7     0.000   1 <- result  tools/call add                     2              0s     76 stdio    {"content":[{"type":"text","text":"one"}]}
+     8     0.000   1 <- result  tools/call add                     2                     76 stdio    [rule rule] [was 7] {"content":[{"type":"text","text":"t...
+     9     0.000   1 <- rule    line 8                                                               [rule mark] tag sums
+    10     0.000   1 -> call    tools/call off                     3                    116          [local] {}
+    11     0.000   1 -> rule    line 10                                                              [rule no off] deny
+    12     0.000   1 <- error   tools/call off                     3              0s     60          [local] [rule no off] {"code":403,"message":"no"}
+`)
+}
+
+func TestStatTapeRules(t *testing.T) {
+	text := testTape(ruledTape()...)
+	got := useTape(t, statTape, text, TapeToolOptions{})
+	_, got, _ = strings.Cut(got, "\n\nrules")
+	wantText(t, "rules"+got, `
+rules                                           count
+mark: tag sums                                      2
+no off: deny                                        1
+rule: changed                                       1
+`)
+	var s TapeStat
+	if err := json.Unmarshal([]byte(useTape(t, statTape, text, TapeToolOptions{JSON: true})), &s); err != nil || len(s.Rules) != 3 || s.Rules["mark: tag sums"] != 2 {
+		t.Errorf("got %v, %+v", err, s.Rules)
+	}
+}
+
+func TestTrimTapeKeepsRules(t *testing.T) {
+	var out bytes.Buffer
+	if err := trimTape(strings.NewReader(testTape(ruledTape()...)), "t.jsonl", &out, TapeToolOptions{Exchange: 12, Max: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	_, lines, err := readTape(out.String())
+	if err != nil || len(lines) != 9 {
+		t.Fatalf("got %v and\n%s, want 9 lines", err, out.String())
+	}
+	if r := lines[5]; r.Kind != lineRule || r.Re != 5 || r.Rule != "no off" || r.Text != "deny" || lines[6].Re != 5 {
+		t.Errorf("got\n%s, want the rule line and the refusal about line 5", out.String())
+	}
+}
+
 func TestShowTapeFilters(t *testing.T) {
 	text := testTape(goodTape()...)
 	for _, c := range []struct {

@@ -117,7 +117,7 @@ func (t *tapeTrim) wanted(e *Entry, m *Message) bool {
 	}
 	ours := func(seq int64) bool { return seq != 0 && slices.Contains(t.calls, seq) }
 	switch {
-	case e.Kind == lineDropped:
+	case e.Kind == lineDropped || e.Kind == lineRule:
 		return t.number(e.Re) != 0
 	case e.Kind != lineMsg && e.Kind != lineRaw:
 		return t.session != 0 && e.Session == t.session

@@ -144,6 +144,27 @@ async function show() {
 	await dark.close();
 }
 
+async function ruled() {
+	const tape = new Tape(), call = (id, line) => tape.up({ id, method: 'tools/call', params: { name: 'add' } }, line);
+	const changed = call(1, { rule: 'other text', was: call(1) });
+	tape.put({ kind: 'rule', session: 1, dir: 'to-server', re: changed, rule: 'mark', text: 'tag sums' });
+	tape.down({ id: 1, result: {} }, { re: changed });
+	const kept = call(2, { local: true });
+	tape.put({ kind: 'rule', session: 1, dir: 'to-server', re: kept, rule: 'flaky', text: 'fault disconnect' });
+	tape.put({ kind: 'rule', session: 1, dir: 'to-server', rule: 'nothing', text: 'tag x' });
+	const page = await open(exported('ruled', tape.whole())), tags = async n => (await page.locator(`#row${n} .tag`).allInnerTexts()).join();
+	check('a rule is a tag on its message', await tags(2) === 'other text,mark: tag sums' && await tags(5) === 'proxy,flaky: fault disconnect', await tags(2));
+	check('or a note, if that is not there', await page.locator('#row7 .note').count() === 1 && await page.locator('.row').count() === 5);
+	const totals = bare(await page.locator('#totals').innerText());
+	check('a call that a rule changed is one call', totals.startsWith('3messages2calls1unanswered0errors'), totals);
+	await page.fill('#search', 'disconnect');
+	check('the search finds what rules did', await said(page, '1 of 5 lines'), await count(page));
+	await page.locator('#row5').click();
+	check('it is among the details', (await page.locator('dl').innerText()).includes('flaky: fault disconnect'));
+	check('no complaints about rules', page.complaints.length === 0, page.complaints.join('; '));
+	await page.close();
+}
+
 async function hostile() {
 	const evil = '</script><img src=x onerror="window.pwned=1"><script>window.pwned=1</script><!--<script>\u2028\u2029\u202egnp\u0007\u0000&lt;';
 	const tape = new Tape({ program: evil, client: evil, server: evil, redact: [evil] });
@@ -152,6 +173,7 @@ async function hostile() {
 	tape.down('{"jsonrpc":"2.0","method":"m","__proto__":{"pwned":1},"a":"\\u003cimg src=x onerror=window.pwned=1\\u003e"}', { headers: JSON.parse('{"__proto__":"a"}') });
 	for (const kind of ['open', 'stderr', 'exit', 'dropped', 'blind', 'close']) tape.put({ kind, session: 1, text: evil });
 	tape.put({ kind: 'raw', session: 1, base64: Buffer.from(evil).toString('base64') });
+	tape.put({ kind: 'rule', dir: 'to-server', re: call, rule: evil, text: evil });
 	const page = await open(exported('hostile', tape.whole()));
 	for (let seq = 1; seq <= 10; seq++) {
 		await page.locator('#row' + seq).click();
@@ -223,6 +245,7 @@ async function large() {
 
 try {
 	await show();
+	await ruled();
 	await hostile();
 	await unwhole();
 	await large();
