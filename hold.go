@@ -48,24 +48,22 @@ func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan stru
 		defer release()
 		t := time.NewTimer(h.For)
 		defer t.Stop()
+		alive := true
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			on(false)
-			return
+			alive = false
 		case <-over:
-			on(false)
-			return
+			alive = false
 		}
-		if after != nil {
+		if alive && after != nil {
 			select {
 			case <-after:
 			case <-over:
-				on(false)
-				return
+				alive = false
 			}
 		}
-		on(true)
+		on(alive)
 	}
 	if inPlace || !ok {
 		wait()

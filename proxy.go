@@ -275,11 +275,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 	m.Dir = ToClient
 	switch m.Kind {
 	case Opaque:
-		s.place(m)
-		if m.Last && m.Within != nil && m.Within.lost.Load() {
-			return // the client is to wait on for its response
+		if s.place(m); !m.Last || m.Within == nil || !m.Within.lost.Load() { // else the client waits on for its response
+			p.toClient(s, m)
 		}
-		p.toClient(s, m)
 		return
 	case Response:
 		call := s.strike(ToServer, m.ID)

@@ -69,11 +69,7 @@ func (k actionKind) String() string {
 
 // ends reports whether a rule of this kind that meets a message is the last to do so.
 func (k actionKind) ends() bool {
-	switch k {
-	case actAllow, actDeny, actRequire, actAnswer, actFault:
-		return true
-	}
-	return false
+	return k == actAllow || k == actDeny || k == actRequire || k == actAnswer || k == actFault
 }
 
 // What goes wrong when a rule says fault.

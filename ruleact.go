@@ -4,7 +4,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -16,13 +18,11 @@ func (v *ruling) apply(x *meeting, r *Rule) {
 	case actDeny:
 		v.refuse(x, r, "deny")
 	case actRequire:
-		for i := range r.Demands {
-			if !r.Demands[i].all(x.m.Raw) {
-				v.refuse(x, r, "require")
-				return
-			}
+		if slices.ContainsFunc(r.Demands, func(d Demand) bool { return !d.all(x.m.Raw) }) {
+			v.refuse(x, r, "require")
+		} else {
+			v.trace(r, "require: fulfilled")
 		}
-		v.trace(r, "require: fulfilled")
 	case actSet, actRemove, actReplace:
 		v.edit(x, r)
 	case actAnswer:
@@ -47,12 +47,7 @@ func (v *ruling) note(r *Rule, what string) {
 
 // refuse ends the way of x.m with an error that has the text of the rule.
 func (v *ruling) refuse(x *meeting, r *Rule, what string) {
-	text := r.Text
-	if r.Kind == actRequire {
-		text = "refused by a rule"
-	}
-	v.note(r, what)
-	e := &Error{Code: 403, Status: 200, Text: text}
+	e := &Error{Code: 403, Status: 200, Text: cmp.Or(r.Text, "refused by a rule")}
 	if x.m.Kind != Call && x.dir == ToServer { // "If the server cannot accept the input, it MUST return an HTTP error status code"
 		e.Status = 403
 	}
@@ -60,6 +55,7 @@ func (v *ruling) refuse(x *meeting, r *Rule, what string) {
 }
 
 func (v *ruling) fail(e *Error, r *Rule, what string) {
+	v.note(r, what)
 	e.Rule, e.Cause = r.Name, fmt.Errorf("rule %q: %s", r.Name, what)
 	v.err = e
 }
@@ -160,7 +156,6 @@ func (v *ruling) failOrLose(x *meeting, r *Rule, what string, e *Error) {
 		v.lose(x, r, what, false)
 		return
 	}
-	v.note(r, what)
 	v.fail(e, r, what)
 }
 

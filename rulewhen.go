@@ -70,14 +70,11 @@ const (
 	unclear // it cannot be said: see [rulePath.find]
 )
 
-// about is the name or URI that a condition, tool, prompt or uri, is about, if it holds that there is one, "" if a tools/call
-// has none; unclear is a message that could be read in two ways.
+// about is the name or URI that a condition, tool, prompt or uri, is about, if it holds that there is one; unclear is a
+// message that could be read in two ways.
 func (x *meeting) about(condition string) (name string, found holding) {
 	switch method := x.method(); {
-	case condition == "tool" && method == methodCallTool:
-		name, found = x.named(x.call.Name, "name")
-		return name, max(found, holds)
-	case condition == "prompt" && method == methodGetPrompt:
+	case condition == "tool" && method == methodCallTool, condition == "prompt" && method == methodGetPrompt:
 		return x.named(x.call.Name, "name")
 	case condition == "prompt" && method == methodComplete:
 		return x.reference("name")
@@ -105,13 +102,12 @@ func (x *meeting) named(name, key string) (string, holding) {
 // reference is a member of what a call asks to complete.
 func (x *meeting) reference(key string) (value string, found holding) {
 	values, odd := rulePath{{token: "params"}, {token: "ref"}, {token: key}}.find(x.call.Raw)
-	if len(values) == 0 && !odd {
-		return "", fails
-	}
 	if value, ok := unquote(strings.Join(values, "")); ok && !odd {
 		return value, holds
+	} else if odd || len(values) > 0 {
+		return "", unclear
 	}
-	return "", unclear
+	return "", fails
 }
 
 // holds reports whether x meets all but Where and what counts. If not, missed is the condition that decides, as rule files
@@ -248,12 +244,5 @@ func mixed(n uint64) uint64 {
 // concerns reports whether r is about a message of this kind at all. What denies, answers or breaks is about what begins
 // something, unless the rule says where its messages go.
 func (r *Rule) concerns(x *meeting) bool {
-	if x.m.Kind != Response || r.When.Dir != nil {
-		return true
-	}
-	switch r.Kind {
-	case actSet, actRemove, actReplace, actLog, actTag:
-		return true
-	}
-	return false
+	return x.m.Kind != Response || r.When.Dir != nil || !r.Kind.ends() && r.Kind != actDelay
 }
