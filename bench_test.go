@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 const (
@@ -166,7 +165,7 @@ func BenchmarkRecord(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	call.own = &PendingCall{Message: call, struck: time.Now()} // by the session, also without a tape
+	call.own = &PendingCall{Message: call, struck: 1} // by the session, also without a tape
 	answer, err := Parse(`{"jsonrpc":"2.0","id":1234567,"result":{"content":[{"type":"text","text":"` + strings.Repeat("x", 100) + `"}]}}`)
 	if err != nil {
 		b.Fatal(err)

@@ -72,6 +72,22 @@ func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan stru
 	p.wg.Go(wait) // ends with the session at the latest
 }
 
+// holdUp carries the message of w on when the time of h is over. A request over HTTP has a goroutine of its own, which ends
+// what belongs to it.
+func (p *Proxy) holdUp(ctx context.Context, w passage, h *Hold) {
+	p.hold(ctx, w.s, h, nil, func(alive bool) {
+		switch {
+		case alive && (w.call == nil || w.s.lookup(ToServer, w.m.ID) == w.call):
+			p.up(ctx, w, h.alone(), h.Err)
+		case w.call != nil:
+			if !w.s.Ended() { // whose end answers it
+				w.s.strikeCall(ToServer, w.call)
+			}
+			w.call.release()
+		}
+	}, w.m.Origin != nil && !w.m.Origin.Batch)
+}
+
 // holdBack carries m on when the time of h is over. A response over HTTP that is relayed has a goroutine of its own, and ends
 // with its last message; else the stream of a call ends with the response, which waits for what is held.
 func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {

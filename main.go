@@ -245,7 +245,7 @@ func interceptors(ctx context.Context, c *Config, rec *Recorder, log *slog.Logge
 		}
 		watch.rules.Report = c.RulesReport
 		if rec != nil {
-			watch.rules.Noted = rec.Noted
+			watch.rules.Noted, rec.Rules = rec.Noted, true
 			chain = append(chain, rec.Changed)
 		}
 		chain = append(chain, watch.rules.Intercept)

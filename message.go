@@ -99,7 +99,6 @@ type Message struct {
 	// Conn that knows it sets it, else the session does.
 	Within *PendingCall
 	own    *PendingCall // a Call's place in the book
-	line   int64        // of a message to the client on the tape; the Recorder sets it, while nobody else has the message
 	// Ruled is what rules did with the message, nil if nothing.
 	Ruled *Ruled
 	// Refusal is the cause of a Response that the proxy made in place of the server's.

@@ -128,18 +128,7 @@ func (p *Proxy) up(ctx context.Context, w passage, out *Message, err error) {
 		out, err = p.chain[w.next](ctx, w.s, out)
 	}
 	if h, held := err.(*Hold); held {
-		// A request over HTTP has a goroutine of its own, which ends what belongs to it.
-		p.hold(ctx, w.s, h, nil, func(alive bool) {
-			switch {
-			case alive && (w.call == nil || w.s.lookup(ToServer, w.m.ID) == w.call):
-				p.up(ctx, w, h.alone(), h.Err)
-			case w.call != nil:
-				if !w.s.Ended() { // whose end answers it
-					w.s.strikeCall(ToServer, w.call)
-				}
-				w.call.release()
-			}
-		}, w.m.Origin != nil && !w.m.Origin.Batch)
+		p.holdUp(ctx, w, h)
 		return
 	}
 	p.deliver(ctx, w, out, err)
@@ -357,7 +346,10 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 		out.Dir, out.Stream, out.Answers = ToClient, m.Stream, m.Answers
 		if e.Rule != "" {
 			p.logRefused(m, e)
-			out.Ruled, out.line = &Ruled{Was: m, Rule: e.Rule}, m.line
+			out.Ruled = &Ruled{Was: m, Rule: e.Rule}
+			if m.Ruled != nil {
+				out.Ruled.line = m.Ruled.line
+			}
 		}
 		p.down(s, out, next, out, nil)
 		return

@@ -428,7 +428,7 @@ func (w *talk) proxy() (p *Proxy, release func()) {
 	}
 	chain := w.ruled()
 	if chain != nil {
-		w.policy.Noted = rec.Noted
+		w.policy.Noted, rec.Rules = rec.Noted, true
 		chain = append([]Interceptor{rec.Changed}, chain...)
 	}
 	p = NewProxy(d, w.bounds, w.log, append(chain, rec.Intercept)...)

@@ -29,6 +29,7 @@ import (
 type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
 	HTTP   bool       // the server is spoken to over HTTP
+	Rules  bool       // what passes is changed by rules, which Changed and Noted hear of
 	Redact *Redactor  // nil changes nothing
 	Max    int        // bytes of a line; parts of a longer one are left out; 0 for any
 	// Secrets never come on a tape, nor does the session id of an HTTP server.
@@ -149,13 +150,23 @@ func (r *Recorder) message(s *Session, m *Message) {
 		own.x.Store(e.X)
 	}
 	if m.Dir == ToClient {
-		m.line = seq
+		if r.Rules {
+			m.lined(seq)
+		}
 		if m.Kind == Response && r.rates != nil {
 			r.judge(m)
 		}
 	} else if m.Ruled != nil {
 		r.notes(s, m, seq, m.Ruled.Notes)
 	}
+}
+
+// lined notes the number of the line of m, which nobody else has yet.
+func (m *Message) lined(seq int64) {
+	if m.Ruled == nil {
+		m.Ruled = &Ruled{}
+	}
+	m.Ruled.line = seq
 }
 
 // entry is the line of m but for what rules did with it.
@@ -172,7 +183,7 @@ func (r *Recorder) entry(s *Session, m *Message) Entry {
 		}
 		e.Re, e.X = call.seq.Load(), call.x.Load()
 		if m.Dir == ToClient {
-			e.at = call.struck
+			e.at = s.opened.Add(call.struck)
 		}
 	case m.Dir == ToServer && m.Method == methodCancelled:
 		if within := s.lookup(ToServer, member(m.Params, "requestId")); within != nil {
@@ -196,7 +207,7 @@ func dirOf(m *Message) string {
 func (r *Recorder) Changed(_ context.Context, s *Session, m *Message) (*Message, error) {
 	if m.Dir == ToClient && m.Ruled != nil && m.Ruled.Was != nil && !m.Ruled.Broken {
 		e := r.entry(s, m)
-		e.Rule, e.Was, e.at = m.Ruled.Rule, m.line, time.Time{} // it may have been held since
+		e.Rule, e.Was, e.at = m.Ruled.Rule, m.Ruled.line, time.Time{} // it may have been held since
 		r.add(s, &e)
 	}
 	return m, nil
@@ -204,7 +215,10 @@ func (r *Recorder) Changed(_ context.Context, s *Session, m *Message) (*Message,
 
 // Noted records what rules did with m that does not show in what becomes of it. One to the server goes no further.
 func (r *Recorder) Noted(s *Session, m *Message, list []RuleNote) {
-	seq := m.line
+	seq := int64(0)
+	if m.Ruled != nil {
+		seq = m.Ruled.line
+	}
 	if m.Dir == ToServer {
 		e := r.entry(s, m)
 		e.Local, e.Via, e.Headers = true, "", ""

@@ -37,6 +37,7 @@ type Ruled struct {
 	Notes  []RuleNote // of a message to the server: those that do not show otherwise
 	Twice  bool       // it is to be sent twice
 	Broken bool       // Raw is not whole, and so no JSON
+	line   int64      // of a message to the client on the tape, as it came; 0 if it is not there
 }
 
 // A ruleBook is a rule file in use. It is not changed.

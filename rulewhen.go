@@ -87,13 +87,13 @@ func (x *meeting) about(condition string) (name string, found holding) {
 }
 
 // named returns name, which is the string that params has under key. Something else there, or params that are a list, a
-// server may yet take for a name.
+// server may yet take for a name; and a call that must have one and has none it may take for any.
 func (x *meeting) named(name, key string) (string, holding) {
 	if name != "" {
 		return name, holds
 	}
 	value := member(x.call.Params, key)
-	if value != "" && value[0] != '"' || strings.HasPrefix(x.call.Params, "[") {
+	if value == "" && key == "name" || value != "" && value[0] != '"' || strings.HasPrefix(x.call.Params, "[") {
 		return "", unclear
 	}
 	return "", holding(btoi(value != ""))

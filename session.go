@@ -27,8 +27,8 @@ type PendingCall struct {
 	key     string             // canonical id
 	cancel  context.CancelFunc // ends what carries the call; may be nil
 
-	deadline time.Time // guarded by the session; zero means none
-	struck   time.Time // when its answer came; for who got it from strike
+	deadline time.Duration // since the session was opened; guarded by that; 0 means none
+	struck   time.Duration // likewise, when its answer came; for who got it from strike
 
 	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
 	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
@@ -170,14 +170,14 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 		return &Error{Code: 503, Text: "too many calls in flight", RetryAfter: time.Second}
 	}
 	// A subscription is a call without an end.
-	if t := s.table.bounds.CallTimeout; t > 0 && c.deadline.IsZero() && c.Message.Method != methodListen {
-		c.deadline = now.Add(t)
+	if t := s.table.bounds.CallTimeout; t > 0 && c.deadline == 0 && c.Message.Method != methodListen {
+		c.deadline = now.Sub(s.opened) + t
 	}
 	if s.calls[d] == nil {
 		s.calls[d] = map[string]*PendingCall{}
 	}
 	s.calls[d][c.key] = c
-	if !c.deadline.IsZero() {
+	if c.deadline != 0 {
 		s.arm(now) // after c is entered, or the timer does not know of it
 	}
 	return nil
@@ -191,7 +191,7 @@ func (s *Session) strike(d Direction, id string) *PendingCall {
 	s.used = time.Now()
 	c := s.calls[d][key]
 	if c != nil {
-		c.struck = s.used
+		c.struck = s.used.Sub(s.opened)
 		s.remove(d, c)
 	}
 	return c
@@ -292,8 +292,8 @@ func (s *Session) touch(d Direction, token string) {
 		return
 	}
 	for _, c := range s.calls[d] {
-		if canonicalID(c.Message.Token) == token && !c.deadline.IsZero() {
-			c.deadline = s.used.Add(s.table.bounds.CallTimeout)
+		if canonicalID(c.Message.Token) == token && c.deadline != 0 {
+			c.deadline = s.used.Sub(s.opened) + s.table.bounds.CallTimeout
 		}
 	}
 }
@@ -382,8 +382,8 @@ func (s *Session) next(now time.Time) time.Time {
 	}
 	for d := range s.calls {
 		for _, c := range s.calls[d] {
-			if !c.deadline.IsZero() {
-				sooner(c.deadline)
+			if c.deadline != 0 {
+				sooner(s.opened.Add(c.deadline))
 			}
 		}
 	}
@@ -430,7 +430,7 @@ func (s *Session) tick() {
 	default:
 		for d := range s.calls {
 			for _, c := range s.calls[d] {
-				if !c.deadline.IsZero() && !now.Before(c.deadline) {
+				if c.deadline != 0 && now.Sub(s.opened) >= c.deadline {
 					due = append(due, late{Direction(d), c})
 					s.remove(Direction(d), c)
 				}
