@@ -7,14 +7,11 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // What becomes of a message.
@@ -47,8 +44,6 @@ type Explanation struct {
 	Leaves  string     `json:"leaves,omitempty"` // JSON text that goes on; "" for none
 	// Answer is what is sent in the stead of a message that is refused or answered, nil for nothing.
 	Answer *Explanation `json:"answer,omitempty"`
-
-	ended string // name of the rule that was the last to be met, as it ends
 }
 
 // A limitMet is a limit that a message meets.
@@ -76,21 +71,21 @@ type explainer struct {
 	limiter *Limiter
 	c       *Config // says who sends them
 
-	calls    map[string]*explainedCall // without answer yet, by canonical id
-	revision string                    // that initialize agreed on
-	count    int
-	bad      bool // something was refused or lost
+	s     *Session                  // in which they travel
+	calls map[string]*explainedCall // without answer yet, by canonical id
+	count int
+	bad   bool // something was refused or lost
 }
 
 // An explainedCall is a call that may yet be answered.
 type explainedCall struct {
-	*Message
+	PendingCall
 	number  string
 	stopped bool // it would not get to whom it is for
 }
 
 func newExplainer(c *Config, set *RuleSet) *explainer {
-	return &explainer{book: newRuleBook(set, nil), limiter: NewLimiter(c.Limits), c: c, calls: map[string]*explainedCall{}}
+	return &explainer{book: newRuleBook(set, nil), limiter: NewLimiter(c.Limits), c: c, s: &Session{User: c.User}, calls: map[string]*explainedCall{}}
 }
 
 // runExplain does what -mode=explain asks for.
@@ -170,9 +165,8 @@ func (e *explainer) messages(text string, w *bufio.Writer) error {
 	}
 	switch {
 	case s.fault != nil:
-		before := text[:s.fault.Offset]
-		start := strings.LastIndexByte(before, '\n') + 1
-		return errStdin(":%d:%d: %s", 1+strings.Count(before, "\n"), 1+utf8.RuneCountInString(before[start:]), s.fault.Reason)
+		line, column := lineColumn(text, s.fault.Offset)
+		return errStdin(":%d:%d: %s", line, column, s.fault.Reason)
 	case e.count == 0:
 		return errStdin(" is empty: want JSON-RPC messages, one after the other")
 	case e.bad:
@@ -198,7 +192,7 @@ func (e *explainer) value(text string, line int, w *bufio.Writer) error {
 			n += "." + strconv.Itoa(i+1)
 		}
 		x := e.message(one, n)
-		if batch && cmp.Or(e.c.Revision, e.revision) != batchRevision {
+		if batch && cmp.Or(e.c.Revision, e.s.Revision()) != batchRevision {
 			x.Note = strings.TrimPrefix(x.Note+"; it is in an array, which is refused but in "+batchRevision, "; ")
 		}
 		if err := e.show(x, n, line, w); err != nil {
@@ -210,14 +204,14 @@ func (e *explainer) value(text string, line int, w *bufio.Writer) error {
 
 // show prints x, the explanation of a message.
 func (e *explainer) show(x *Explanation, number string, line int, w *bufio.Writer) error {
-	if x.Message, x.Line = number, line; !e.c.JSON && number != "1" {
-		w.WriteByte('\n')
-	}
+	x.Message, x.Line = number, line
 	e.bad = e.bad || isBad(x.Outcome)
 	if e.c.JSON {
-		encoder := json.NewEncoder(w)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(x)
+		_, err := fmt.Fprintln(w, encodeJSON(x))
+		return err
+	}
+	if number != "1" {
+		w.WriteByte('\n')
 	}
 	x.print(w, "")
 	return nil
@@ -235,23 +229,9 @@ func (e *explainer) message(text, number string) *Explanation {
 		return e.unreadable(err)
 	}
 	m.Dir = e.direction()
-	var call *explainedCall
 	note := ""
 	if m.Kind == Response {
-		if e.c.Dir == "" {
-			m.Dir = ToClient
-		}
-		key := canonicalID(m.ID)
-		if call = e.calls[key]; call != nil {
-			delete(e.calls, key)
-			m.Dir, m.Answers = ToServer+ToClient-call.Dir, &PendingCall{Message: call.Message}
-			if note = "it answers message " + call.number; call.stopped {
-				note += ", which would not get there"
-			}
-			e.agree(m)
-		} else {
-			note = "it answers no call on stdin, and so is of no method"
-		}
+		note = e.answers(m)
 	}
 	x := e.meeting(m)
 	out := explanationOf(x)
@@ -260,7 +240,7 @@ func (e *explainer) message(text, number string) *Explanation {
 		e.rules(x, out)
 	}
 	if m.Kind == Call && len(e.calls) < maxFollowed {
-		e.calls[canonicalID(m.ID)] = &explainedCall{m, number, out.Outcome != fatePasses && out.Outcome != fateChanged}
+		e.calls[canonicalID(m.ID)] = &explainedCall{PendingCall{Message: m}, number, out.Outcome != fatePasses && out.Outcome != fateChanged}
 	}
 	return out
 }
@@ -273,36 +253,42 @@ func (e *explainer) direction() Direction {
 	return ToServer
 }
 
-// agree notes the revision that m agrees on if it answers initialize.
-func (e *explainer) agree(m *Message) {
-	if revision, _ := unquote(member(m.Result, "protocolVersion")); m.Answers.Message.Method == methodInitialize {
-		e.revision = revision
+// answers finds the call that a response answers, and says which it is.
+func (e *explainer) answers(m *Message) (note string) {
+	key := canonicalID(m.ID)
+	call := e.calls[key]
+	if call == nil {
+		if e.c.Dir == "" {
+			m.Dir = ToClient
+		}
+		return "it answers no call on stdin, and so is of no method"
 	}
+	delete(e.calls, key)
+	m.Dir, m.Answers = ToServer+ToClient-call.Message.Dir, &call.PendingCall
+	e.s.agree(m)
+	note = "it answers message " + call.number
+	if call.stopped {
+		note += ", which would not get there"
+	}
+	return note
 }
 
 // meeting is that of m, from or to the client that the user describes.
 func (e *explainer) meeting(m *Message) *meeting {
-	x := &meeting{m: m, call: m, dir: m.Dir, user: e.c.User, ip: e.c.IP, session: "-", transport: viaStdio, revision: e.c.Revision}
-	if m.Kind == Response {
-		if x.call = nil; m.Answers != nil {
-			x.call = m.Answers.Message
-		}
+	m.Revision = cmp.Or(e.c.Revision, m.Revision)
+	if e.c.User != "" || e.c.IP.IsValid() {
+		m.Origin = &Origin{IP: e.c.IP}
 	}
-	if x.user != "" || x.ip.IsValid() {
-		x.session, x.transport = "", "http"
-	}
-	x.revision = cmp.Or(x.revision, m.Revision)
-	if x.call != nil {
-		x.revision = cmp.Or(x.revision, x.call.Revision)
-	}
-	x.revision = cmp.Or(x.revision, e.revision, newestSession)
+	x := newMeeting(e.s, m)
+	x.revision = cmp.Or(x.revision, newestSession)
 	return x
 }
 
 // unreadable explains what is JSON but no message.
 func (e *explainer) unreadable(err error) *Explanation {
-	out := &Explanation{Kind: "none", Dir: directionWord(e.direction()), Outcome: fateRefused, Why: err.Error()}
-	if e.direction() == ToServer {
+	m := &Message{Dir: e.direction()}
+	out := &Explanation{Kind: "none", Dir: dirOf(m), Outcome: fateRefused, Why: err.Error()}
+	if m.Dir == ToServer {
 		refusal := parseRefusal(err)
 		out.Answer = e.answer(refusal.answer(refusal.ID), ToClient)
 	}
@@ -322,16 +308,15 @@ func (e *explainer) answer(m *Message, dir Direction) *Explanation {
 	return out
 }
 
-func directionWord(d Direction) string { return dirOf(&Message{Dir: d}) }
-
 // explanationOf says what x.m is.
 func explanationOf(x *meeting) *Explanation {
 	kind := [...]string{Call: "call", Notification: "notification", Response: "response"}[x.m.Kind]
-	out := &Explanation{Kind: kind, Dir: directionWord(x.dir), Method: x.method(), ID: x.m.ID}
-	if x.call != nil {
-		out.Name = cmp.Or(x.call.Name, x.call.URI)
-	}
-	return out
+	return &Explanation{Kind: kind, Dir: dirOf(x.m), Method: x.method(), Name: x.name(), ID: x.m.ID}
+}
+
+// traffic is x.m as limits see it.
+func (x *meeting) traffic() Traffic {
+	return Traffic{IP: x.ip, User: x.user, Session: cmp.Or(x.session, "-"), Method: x.m.Method, Name: x.name()}
 }
 
 // limits explains which limits x meets and reports whether one of them refuses it.
@@ -339,7 +324,7 @@ func (e *explainer) limits(x *meeting, out *Explanation) (refused bool) {
 	if x.dir != ToServer || x.m.Kind == Response {
 		return false
 	}
-	t := Traffic{IP: x.ip, User: x.user, Session: "-", Method: x.m.Method, Name: cmp.Or(x.m.Name, x.m.URI)}
+	t := x.traffic()
 	short, wait := e.limiter.take(time.Time{}, t)
 	for i := range e.limiter.tiers {
 		r := &e.limiter.tiers[i]
@@ -364,72 +349,93 @@ func (e *explainer) limits(x *meeting, out *Explanation) (refused bool) {
 
 // refused says what is sent instead of x.m, which err refuses.
 func (e *explainer) refused(x *meeting, out *Explanation, err *Error) {
-	id, dir := x.m.ID, ToServer+ToClient-x.dir
-	switch {
-	case x.m.Kind == Response:
-		m := err.answer(id)
-		m.Dir = x.dir
-		out.Answer = explanationOf(&meeting{m: m, call: x.call, dir: x.dir})
-		out.Answer.Outcome, out.Answer.Leaves = fatePasses, m.Raw
-		return
-	case x.m.Kind == Notification && (x.dir == ToClient || x.transport == viaStdio):
+	if x.m.Kind == Notification && (x.dir == ToClient || x.transport == viaStdio) {
 		return // nobody waits
 	}
-	m := err.answer(id)
-	if x.m.Kind == Call {
+	m := err.answer(x.m.ID)
+	switch x.m.Kind {
+	case Response: // what goes on in its place has met the rules
+		m.Dir, m.Answers = x.dir, x.m.Answers
+		out.Answer = explanationOf(e.meeting(m))
+		out.Answer.Outcome, out.Answer.Leaves = fatePasses, m.Raw
+		return
+	case Call:
 		m.Answers = &PendingCall{Message: x.m}
 	}
-	out.Answer = e.answer(m, dir)
+	out.Answer = e.answer(m, ToServer+ToClient-x.dir)
 }
 
 // rules explains which rules x meets, and what comes of it.
 func (e *explainer) rules(x *meeting, out *Explanation) {
 	came := x.m
-	v := ruling{m: x.m, trace: func(r *Rule, what string) { out.did(r, x, what) }}
+	v := e.judge(x, out)
+	out.DelayMS, out.Outcome = float64(v.delay)/1e6, v.fate(came)
+	out.Twice = v.m.Ruled != nil && v.m.Ruled.Twice
+	if isBad(out.Outcome) || out.Outcome == fateAnswered || out.Twice {
+		out.By = "rule " + v.by.Name
+	}
+	switch failure := v.err.(type) {
+	case *Error:
+		x.m = came // whose id it is
+		e.refused(x, out, failure)
+		return
+	case *Loss:
+		if out.Why = "nobody is told"; failure.Cut {
+			out.Why = "the connection to the client breaks"
+		}
+		return
+	}
+	if out.Outcome == fateAnswered {
+		v.m.Answers = &PendingCall{Message: came}
+		out.Answer = e.answer(v.m, v.m.Dir)
+		return
+	}
+	out.Leaves = v.m.Raw
+	if ruled := v.m.Ruled; ruled != nil && ruled.Rule != "" {
+		out.By = "rule " + ruled.Rule
+	}
+}
+
+// judge is [ruleBook.judge], with a word about each rule.
+func (e *explainer) judge(x *meeting, out *Explanation) *ruling {
+	var now *ruleMet
+	v := &ruling{m: x.m}
+	v.trace = func(r *Rule, what string) {
+		if r.Line == 0 {
+			out.Rules = append(out.Rules, ruleMet{Rule: r.Name, Did: []string{what}})
+			return
+		}
+		now.Did, now.Note = append(now.Did, what), ""
+	}
 	v.missed = func(r *Rule, condition string, d *Demand) {
-		met := ruleMet{Rule: r.Name, Line: r.Line, early: condition == "dir" || condition == "method" || condition == "tool"}
+		now.early = condition == "dir" || condition == "method" || condition == "tool"
 		if condition == "dir" && r.When.Dir == nil {
-			met.Note = "it has no dir, and so is not about responses"
+			now.Note = "it has no dir, and so is not about responses"
 		} else {
-			met.Missed = r.wants(condition, d)
+			now.Missed, now.Note = r.wants(condition, d), ""
+		}
+	}
+	for _, r := range e.book.order[x.dir] {
+		met := ruleMet{Rule: r.Name, Line: r.Line, Note: "not reached", early: true}
+		if now = &met; v.by == nil {
+			met.Note, met.early = "nothing to "+r.Kind.String(), false
+			e.book.meet(x, v, r)
 		}
 		out.Rules = append(out.Rules, met)
 	}
-	e.book.judge(x, &v)
-	out.fill(e.book, x.dir)
-	out.DelayMS, out.Outcome = float64(v.delay)/1e6, v.fate(came)
-	out.Twice = v.m.Ruled != nil && v.m.Ruled.Twice
-	if out.ended != "" && (isBad(out.Outcome) || out.Outcome == fateAnswered || out.Twice) {
-		out.By = "rule " + out.ended
-	}
-	var refusal *Error
-	switch errors.As(v.err, &refusal); {
-	case refusal != nil:
-		x.m = came // whose id it is
-		e.refused(x, out, refusal)
-	case v.err != nil:
-		if out.Why = "nobody is told"; v.err.(*Loss).Cut {
-			out.Why = "the connection to the client breaks"
-		}
-	case out.Outcome == fateAnswered:
-		v.m.Answers = &PendingCall{Message: came}
-		out.Answer = e.answer(v.m, v.m.Dir)
-	default:
-		out.Leaves = v.m.Raw
-		if ruled := v.m.Ruled; ruled != nil && ruled.Rule != "" {
-			out.By = "rule " + ruled.Rule
-		}
-	}
+	e.book.conclude(x, v)
+	return v
 }
 
 // fate is what becomes of came, which v judged.
 func (v *ruling) fate(came *Message) string {
-	var refusal *Error
-	switch {
-	case errors.As(v.err, &refusal):
+	switch v.err.(type) {
+	case *Error:
 		return fateRefused
-	case v.err != nil:
+	case *Loss:
 		return fateLost
+	}
+	switch {
 	case v.m.Dir != came.Dir:
 		return fateAnswered
 	case v.m.Ruled != nil && v.m.Ruled.Broken:
@@ -438,51 +444,4 @@ func (v *ruling) fate(came *Message) string {
 		return fateChanged
 	}
 	return fatePasses
-}
-
-// fill adds the rules that left no trace: those that found nothing to change, and those that were not reached.
-func (out *Explanation) fill(book *ruleBook, dir Direction) {
-	met := out.Rules
-	out.Rules = nil
-	ended := false
-	for i := range book.Rules {
-		if dir == ToClient {
-			i = len(book.Rules) - 1 - i
-		}
-		r := book.Rules[i]
-		next := ruleMet{Rule: r.Name, Line: r.Line, Note: "nothing to " + r.Kind.String()}
-		if ended {
-			next.Note, next.early = "not reached", true
-		} else if len(met) > 0 && met[0].Line > 0 && met[0].Rule == r.Name {
-			next, met = met[0], met[1:]
-			ended = next.Rule == out.ended
-		}
-		out.Rules = append(out.Rules, next)
-	}
-	out.Rules = append(out.Rules, met...) // what all of them do together
-}
-
-// did notes what a rule did with x.m.
-func (out *Explanation) did(r *Rule, x *meeting, what string) {
-	if r.Kind.ends() && what != unclearText {
-		out.ended = r.Name
-	}
-	switch {
-	case what == unclearText:
-		what = "not applied: " + what
-	case what == "require":
-		for i := range r.Demands {
-			if !r.Demands[i].all(x.m.Raw) {
-				what += ": not so: " + r.Demands[i].String()
-				break
-			}
-		}
-	case r.Line == 0 && r.Kind == actRemove:
-		what = "taken out of the list, as it may not be asked for"
-	}
-	if n := len(out.Rules); n > 0 && out.Rules[n-1].Rule == r.Name && out.Rules[n-1].Line == r.Line {
-		out.Rules[n-1].Did = append(out.Rules[n-1].Did, what)
-		return
-	}
-	out.Rules = append(out.Rules, ruleMet{Rule: r.Name, Line: r.Line, Did: []string{what}})
 }

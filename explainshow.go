@@ -9,8 +9,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -64,22 +64,16 @@ func (x *Explanation) print(w io.Writer, indent string) {
 	}
 }
 
-// noteOf says why r did nothing.
-func noteOf(r ruleMet) string {
-	if r.Missed != "" {
-		return "no: it wants " + r.Missed
-	}
-	return "no: " + r.Note
-}
-
 // oneLine is a JSON text without line ends.
 func oneLine(text string) string { return onOneLine(&Message{Raw: text, Newlines: true}) }
 
 // printMet writes the limits and rules that x meets. Of what the proxy says itself those that have no effect are left out,
 // and of many rules those that cannot have one.
 func (x *Explanation) printMet(w io.Writer, indent string) {
-	type row struct{ kind, name, text string }
-	var rows []row
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(kind, name, text string) {
+		fmt.Fprintf(t, "%s%-5s %s\t%s\n", indent, kind, printable(name, ruleNameWidth), printable(text, showWidth))
+	}
 	for _, l := range x.Limits {
 		text := "counts it"
 		switch {
@@ -90,38 +84,26 @@ func (x *Explanation) printMet(w io.Writer, indent string) {
 		case x.Outcome == fateRefused && strings.HasPrefix(x.By, "limit "):
 			text = "would count it"
 		}
-		rows = append(rows, row{"limit", l.Limit, text})
+		row("limit", l.Limit, text)
 	}
 	others := 0
 	for _, r := range x.Rules {
 		switch {
-		case r.Did == nil && (x.Message == "" || r.early && len(x.Rules) > maxRulesShown):
-			others += btoi(x.Message != "")
-		case r.Did == nil:
-			rows = append(rows, row{"rule", r.Rule, noteOf(r)})
+		case r.Did != nil:
+			row("rule", r.Rule, strings.Join(r.Did, "; "))
+		case x.Message == "":
+		case r.early && len(x.Rules) > maxRulesShown:
+			others++
+		case r.Missed != "":
+			row("rule", r.Rule, "no: it wants "+r.Missed)
 		default:
-			rows = append(rows, row{"rule", r.Rule, strings.Join(r.Did, "; ")})
+			row("rule", r.Rule, "no: "+r.Note)
 		}
 	}
-	width := 0
-	for i := range rows {
-		rows[i].name = printable(rows[i].name, ruleNameWidth)
-		width = max(width, utf8.RuneCountInString(rows[i].name))
-	}
-	for _, r := range rows {
-		fmt.Fprintf(w, "%s%-5s %-*s  %s\n", indent, r.kind, width, r.name, printable(r.text, showWidth))
-	}
+	t.Flush()
 	if others > 0 {
 		fmt.Fprintf(w, "%sother rules: %d, not reached or for another dir, method or tool\n", indent, others)
 	}
-}
-
-// String is d as in a rule file, nearly.
-func (d *Demand) String() string {
-	if d.Match != nil {
-		return d.At.String() + " " + quote(d.Match.String())
-	}
-	return d.At.String() + " " + d.Value
 }
 
 // wants is what the condition of r demands.
@@ -130,7 +112,7 @@ func (r *Rule) wants(condition string, d *Demand) string {
 	var list []string
 	switch condition {
 	case "dir":
-		list = []string{directionWord(*c.Dir)}
+		list = []string{dirOf(&Message{Dir: *c.Dir})}
 	case "where":
 		list = []string{d.String()}
 	case "every":

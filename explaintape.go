@@ -6,7 +6,6 @@ package main
 import (
 	"bufio"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -75,7 +74,7 @@ type effectRow struct {
 
 // A tapedCall is what is remembered of a call.
 type tapedCall struct {
-	m       *Message
+	PendingCall
 	seqs    [2]int64 // of its lines
 	stopped bool     // it would not have got to whom it is for
 }
@@ -92,11 +91,7 @@ func (e *explainer) tape(t *TapeReader, w *bufio.Writer, _ TapeToolOptions) erro
 	r.finish()
 	r.Warnings = t.Warnings()
 	if e.c.JSON {
-		encoder := json.NewEncoder(w)
-		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(r); err != nil {
-			return err
-		}
+		fmt.Fprintln(w, encodeJSON(r))
 	} else {
 		fmt.Fprintln(w, shownHeader(t.name, &t.Header))
 		r.print(w)
@@ -155,7 +150,7 @@ func (r *TapeTrial) book(e *Entry, m *Message, stopped bool) {
 	if m.Method == methodComplete { // its params say what it is about
 		kept.Raw = strings.Clone(m.Raw)
 	}
-	call := &tapedCall{m: kept, seqs: [2]int64{e.Seq}, stopped: stopped}
+	call := &tapedCall{PendingCall: PendingCall{Message: kept}, seqs: [2]int64{e.Seq}, stopped: stopped}
 	if r.held+call.size() > maxCallBytes {
 		r.full = true
 		return
@@ -165,7 +160,8 @@ func (r *TapeTrial) book(e *Entry, m *Message, stopped bool) {
 }
 
 func (c *tapedCall) size() int {
-	return tapedCallSize + len(c.m.Method) + len(c.m.Name) + len(c.m.URI) + len(c.m.Revision) + len(c.m.Raw)
+	m := c.Message
+	return tapedCallSize + len(m.Method) + len(m.Name) + len(m.URI) + len(m.Revision) + len(m.Raw)
 }
 
 // retire forgets call, which is over. It may be nil.
@@ -181,25 +177,21 @@ func (r *TapeTrial) retire(call *tapedCall) {
 // tapeMeeting is that of m, the message of the line e. call is the one that it answers, within the one in whose exchange
 // it came; nil for none.
 func (r *TapeTrial) tapeMeeting(e *Entry, m *Message, call, within *tapedCall) *meeting {
-	x := &meeting{m: m, call: m, dir: m.Dir, user: r.by.c.User, ip: r.by.c.IP, session: "-", transport: viaStdio, revision: m.Revision}
-	if r.header.Client == "http" {
-		x.transport, x.session = "http", nonZero(e.Session)
-	}
-	if m.Kind == Response {
-		x.call = nil
+	if within != nil {
+		m.Within = &within.PendingCall
 	}
 	if call != nil {
-		x.call = call.m
-		if revision, ok := unquote(member(m.Result, "protocolVersion")); ok && call.m.Method == methodInitialize && len(r.revisions) < maxFollowed {
+		m.Answers = &call.PendingCall
+		if revision, ok := unquote(member(m.Result, "protocolVersion")); ok && call.Message.Method == methodInitialize && len(r.revisions) < maxFollowed {
 			r.revisions[e.Session] = shorten(revision)
 		}
 	}
-	for _, c := range []*tapedCall{within, call} {
-		if c != nil {
-			x.revision = cmp.Or(x.revision, c.m.Revision)
-		}
+	s := &Session{User: r.by.c.User, revision: r.revisions[e.Session], Transient: r.header.Client == "http"}
+	if s.Transient {
+		s.id = nonZero(e.Session)
 	}
-	x.revision = cmp.Or(x.revision, r.revisions[e.Session])
+	x := newMeeting(s, m)
+	x.ip = r.by.c.IP
 	return x
 }
 
@@ -209,11 +201,11 @@ func (r *TapeTrial) judge(e *Entry, x *meeting) (stopped bool) {
 	r.Messages++
 	if came.Dir == ToServer && came.Kind != Response {
 		r.Calls += btoi(came.Kind == Call)
-		t := Traffic{IP: x.ip, User: x.user, Session: x.session, Method: came.Method, Name: cmp.Or(came.Name, came.URI)}
+		t := x.traffic()
+		t.User = cmp.Or(t.User, "-")
 		if !t.IP.IsValid() {
 			t.IP = netip.IPv4Unspecified()
 		}
-		t.User = cmp.Or(t.User, "-")
 		if short, _ := r.by.limiter.take(r.header.Created.Add(e.T), t); short != nil {
 			place := slices.IndexFunc(r.by.limiter.tiers, func(one tier) bool { return one.Limit == short.Limit })
 			r.effect(e, x, place, "limit "+short.String(), "refuses")
@@ -222,16 +214,12 @@ func (r *TapeTrial) judge(e *Entry, x *meeting) (stopped bool) {
 			return true
 		}
 	}
-	var last *Rule
-	v := ruling{m: came, trace: func(rule *Rule, what string) {
-		last = rule
-		r.ruled(e, x, rule, what)
-	}}
+	v := ruling{m: came, trace: func(rule *Rule, what string) { r.ruled(e, x, rule, what) }}
 	r.by.book.judge(x, &v)
 	fate := v.fate(came)
 	twice := v.m.Ruled != nil && v.m.Ruled.Twice
 	switch {
-	case twice, isBad(fate) && last.Kind == actFault:
+	case twice, isBad(fate) && v.by.Kind == actFault:
 		r.Faults++
 	case isBad(fate):
 		r.ByRules++
@@ -250,24 +238,14 @@ func (r *TapeTrial) judge(e *Entry, x *meeting) (stopped bool) {
 
 // ruled counts what a rule would have done to x.m.
 func (r *TapeTrial) ruled(e *Entry, x *meeting, rule *Rule, what string) {
-	what, _, _ = strings.Cut(what, ": it would leave") // and why, which is not always the same
-	place := len(r.by.limiter.tiers) + slices.Index(r.by.book.Rules, rule)
-	r.met[rule.Name] = r.met[rule.Name] || what != unclearText
-	switch {
-	case what == unclearText:
-		what = "cannot be applied: " + what
-	case what == "require":
-		what = "require: not fulfilled"
-	case rule.Line == 0:
-		place = len(r.by.limiter.tiers) + len(r.by.book.Rules)
-		if rule.Kind == actRemove {
-			what = "takes out of a list what it denies"
-			for _, name := range strings.Split(rule.Name, ", ") {
-				r.met[name] = true
-			}
-		}
+	place, names := slices.Index(r.by.book.Rules, rule), []string{rule.Name}
+	if rule.Line == 0 { // it stands for all of these
+		place, names = len(r.by.book.Rules), strings.Split(rule.Name, ", ")
 	}
-	r.effect(e, x, place, "rule "+rule.Name, what)
+	for _, name := range names {
+		r.met[name] = r.met[name] || !strings.HasPrefix(what, notApplied)
+	}
+	r.effect(e, x, len(r.by.limiter.tiers)+place, "rule "+rule.Name, what)
 }
 
 // effect counts one. Of names there are not more than maxStatRows; the others are summed up.
@@ -289,18 +267,15 @@ func (r *TapeTrial) effect(e *Entry, x *meeting, place int, by, did string) {
 	if len(f.Seqs) < maxSeqs {
 		f.Seqs = append(f.Seqs, e.Seq)
 	}
-	on := [2]string{x.method()}
-	if x.call != nil {
-		on[1] = cmp.Or(x.call.Name, x.call.URI)
-	}
+	on := [2]string{shorten(x.method()), shorten(x.name())}
 	row := f.rows[on]
-	if row == nil && (r.rows >= maxStatRows || len(on[0])+len(on[1]) > 2*maxShown) {
+	if row == nil && r.rows >= maxStatRows {
 		on = [2]string{otherNames}
 		row = f.rows[on]
 	}
 	if row == nil {
-		row = &effectRow{Method: strings.Clone(on[0]), Name: strings.Clone(on[1])}
-		f.rows[[2]string{row.Method, row.Name}] = row
+		row = &effectRow{Method: on[0], Name: on[1]}
+		f.rows[on] = row
 		f.On = append(f.On, row)
 		r.rows++
 	}

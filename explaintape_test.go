@@ -69,7 +69,7 @@ rule no deletes: deny: 2
          1  tools/call delete_x
          1  tools/call delete_y
 
-rule sandbox: require: not fulfilled: 1
+rule sandbox: require: not so: /params/arguments/path: 1
   from 2026-01-02 03:04:11.500 to 2026-01-02 03:04:11.500 UTC
   seq 14
          1  tools/call read
@@ -162,7 +162,7 @@ func TestExplainTapeResponses(t *testing.T) {
 	wantText(t, strings.Join(short, "\n"), `
 rule long: tag t: 1
   seq 6
-         1  (other)
+         1  tools/call `+long[:maxShown]+`
 
 rule prompt: tag t: 1
   seq 8
@@ -172,7 +172,7 @@ rule none: log x: 1
   seq 11
          1  (answers to no call)
 
-rule a, b: takes out of a list what it denies: 1
+rule a, b: hide what is denied: 1
   seq 10
          1  tools/list
 

@@ -10,16 +10,19 @@ import (
 	"strconv"
 )
 
-// apply does what r says with x.m, whose conditions it meets.
+// apply does what r says with x.m, which meets its conditions.
 func (v *ruling) apply(x *meeting, r *Rule) {
+	if r.Kind.ends() {
+		v.by = r
+	}
 	switch r.Kind {
 	case actAllow:
 		v.trace(r, "allow")
 	case actDeny:
 		v.refuse(x, r, "deny")
 	case actRequire:
-		if slices.ContainsFunc(r.Demands, func(d Demand) bool { return !d.all(x.m.Raw) }) {
-			v.refuse(x, r, "require")
+		if i := slices.IndexFunc(r.Demands, func(d Demand) bool { return !d.all(x.m.Raw) }); i >= 0 {
+			v.refuse(x, r, "require: not so: "+r.Demands[i].At.String())
 		} else {
 			v.trace(r, "require: fulfilled")
 		}
@@ -54,10 +57,11 @@ func (v *ruling) refuse(x *meeting, r *Rule, what string) {
 	v.fail(e, r, what)
 }
 
+// fail ends the way of a message with e, which r brings about.
 func (v *ruling) fail(e *Error, r *Rule, what string) {
 	v.note(r, what)
 	e.Rule, e.Cause = r.Name, fmt.Errorf("rule %q: %s", r.Name, what)
-	v.err = e
+	v.by, v.err = r, e
 }
 
 // edit changes x.m.
@@ -76,21 +80,21 @@ func (v *ruling) edit(x *meeting, r *Rule) {
 		step(r.Replace.replace(text, r.In))
 	}
 	if odd {
-		v.trace(r, unclearText)
+		v.trace(r, notApplied+unclearText)
 	}
 	if text != x.m.Raw {
-		v.become(x, r, text)
+		v.become(x, r, text, r.Kind.String())
 	}
 }
 
 // become makes text of x.m, unless that would be no message of its kind.
-func (v *ruling) become(x *meeting, r *Rule, text string) {
+func (v *ruling) become(x *meeting, r *Rule, text, what string) {
 	m, err := Parse(text)
 	if err != nil || m.Kind != x.m.Kind {
-		v.trace(r, "not applied: it would leave no message: "+fmt.Sprint(err))
+		v.trace(r, notApplied+"it would leave no message")
 		return
 	}
-	v.trace(r, r.Kind.String())
+	v.trace(r, what)
 	v.m = x.m.changed(m, r.Name)
 	x.m = v.m
 }

@@ -117,9 +117,14 @@ func (f *ruleFile) fail(at int, format string, args ...any) {
 	if f.in != "" {
 		reason = f.in + ": " + reason
 	}
-	before := f.text[:at]
-	line := strings.LastIndexByte(before, '\n') + 1
-	f.err = &RuleFileError{1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[line:]), reason}
+	line, column := lineColumn(f.text, at)
+	f.err = &RuleFileError{line, column, reason}
+}
+
+// lineColumn returns where text[at] is for people, who count from 1 and in characters.
+func lineColumn(text string, at int) (line, column int) {
+	start := strings.LastIndexByte(text[:at], '\n') + 1
+	return 1 + strings.Count(text[:start], "\n"), 1 + utf8.RuneCountInString(text[start:at])
 }
 
 // expect fails unless ok.

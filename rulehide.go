@@ -51,12 +51,11 @@ func (b *ruleBook) hide(x *meeting, v *ruling) {
 		return hidden
 	}
 	text, n, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(v.m.Raw)
-	r := &Rule{Name: strings.Join(by, ", "), Action: Action{Kind: actRemove}}
 	switch {
 	case odd:
-		v.refuse(x, &Rule{Name: "default", Action: Action{Kind: actDeny, Text: "not allowed"}}, "deny: "+unclearText)
+		v.refuse(x, defaultDeny(), "deny: "+unclearText)
 	case n > 0:
-		v.become(x, r, text)
+		v.become(x, &Rule{Name: strings.Join(by, ", ")}, text, "hide what is denied")
 	}
 }
 

@@ -4,10 +4,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -43,6 +44,7 @@ type Ruled struct {
 // A ruleBook is a rule file in use. It is not changed.
 type ruleBook struct {
 	*RuleSet
+	order  [2][]*Rule            // by direction: as a message that goes there meets them
 	counts map[string]*ruleCount // by the names of rules
 	hides  bool                  // a list may have to be shortened
 	guards bool                  // something may be denied on its way to the client
@@ -52,6 +54,8 @@ type ruleBook struct {
 // newRuleBook counts on from last, which may be nil, where names of rules are the same.
 func newRuleBook(set *RuleSet, last *ruleBook) *ruleBook {
 	b := &ruleBook{RuleSet: set, counts: map[string]*ruleCount{}, hides: set.Deny}
+	b.order = [2][]*Rule{ToServer: set.Rules, ToClient: slices.Clone(set.Rules)}
+	slices.Reverse(b.order[ToClient])
 	for _, r := range set.Rules {
 		b.hides = b.hides || r.Kind == actDeny
 		if c := &r.When; c.Dir == nil || *c.Dir == ToClient {
@@ -87,6 +91,8 @@ type ruling struct {
 	err   error         // why it does not
 	delay time.Duration // until either
 	notes []RuleNote    // that do not show in m or err
+	by    *Rule         // the one that ended it, so that m meets no other; nil if none did
+	// trace hears what a rule does; if that begins with notApplied, why it does nothing although it concerns m.
 	trace func(rule *Rule, what string)
 	// missed, if not nil, hears why a rule does not concern m: for want of a condition, and if that is where, of a demand.
 	missed func(rule *Rule, condition string, demand *Demand)
@@ -146,54 +152,41 @@ func (r *Rules) unknown(b *ruleBook, m *Message) (*Message, error) {
 // logged says what a rule did, or would do.
 func (r *Rules) logged(x *meeting, rule *Rule, what string) {
 	level, text := slog.LevelDebug, "rule applied"
+	why, not := strings.CutPrefix(what, notApplied)
 	switch {
 	case r.Report:
 		level, text = slog.LevelInfo, "rule would apply"
-	case what == unclearText:
-		level, text = slog.LevelWarn, "rule not applied"
+	case not:
+		level, text, what = slog.LevelWarn, "rule not applied", why
 	case rule.Kind == actFault || rule.Kind == actLog || rule.Kind == actTag:
 		level = slog.LevelInfo
 	}
 	if !r.Log.Enabled(context.Background(), level) {
 		return
 	}
-	var name string
-	if x.call != nil {
-		name = cmp.Or(x.call.Name, x.call.URI)
-	}
-	direction := dirToServer
-	if x.dir == ToClient {
-		direction = dirToClient
-	}
-	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", name, "dir", direction)
+	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", x.name(), "dir", dirOf(x.m))
 }
 
-// unclearText is why a rule that changes something is not applied.
-const unclearText = "its path meets something else, or a key that is there twice"
+const (
+	notApplied  = "not applied: "
+	unclearText = "its path meets something else, or a key that is there twice"
+)
 
 // judge applies the rules to x.m, from where v begins.
 func (b *ruleBook) judge(x *meeting, v *ruling) {
-	ended := false
-	for i := range b.Rules {
-		if x.dir == ToClient {
-			i = len(b.Rules) - 1 - i
-		}
-		if ended = b.meet(x, v, b.Rules[i]); ended {
+	for _, r := range b.order[x.dir] {
+		if b.meet(x, v, r); v.by != nil {
 			break
 		}
 	}
-	if b.Deny && !ended && x.m.Kind != Response {
-		v.refuse(x, &Rule{Name: "default", Action: Action{Kind: actDeny, Text: "not allowed"}}, "deny")
-	}
-	if b.hides && v.err == nil && x.dir == ToClient && x.m.Result != "" {
-		b.hide(x, v)
-	}
+	b.conclude(x, v)
 }
 
-// meet applies one rule to x.m and reports whether it is the last.
-func (b *ruleBook) meet(x *meeting, v *ruling, r *Rule) (ended bool) {
+// meet applies one rule to x.m.
+func (b *ruleBook) meet(x *meeting, v *ruling, r *Rule) {
 	if !r.concerns(x) {
-		return v.miss(r, "dir", nil)
+		v.miss(r, "dir", nil)
+		return
 	}
 	found, missed := r.When.holds(x)
 	var demand *Demand
@@ -201,27 +194,42 @@ func (b *ruleBook) meet(x *meeting, v *ruling, r *Rule) (ended bool) {
 		missed = "where"
 		found, demand = r.When.where(x)
 	}
+	if found == holds {
+		demand = nil
+		if missed = b.counts[r.Name].takes(&r.When); missed != "" {
+			found = fails
+		}
+	}
 	switch {
 	case found == fails:
-		return v.miss(r, missed, demand)
-	case found == unclear && (r.Kind == actDeny || r.Kind == actRequire):
+		v.miss(r, missed, demand)
+	case found == holds:
+		v.apply(x, r)
+	case r.Kind == actDeny || r.Kind == actRequire:
 		v.refuse(x, r, r.Kind.String()+": cannot be judged: "+unclearText)
-		return true
-	case found == unclear:
-		v.trace(r, unclearText)
-		return false
+	default:
+		v.trace(r, notApplied+unclearText)
 	}
-	if missed = b.counts[r.Name].takes(&r.When); missed != "" {
-		return v.miss(r, missed, nil)
-	}
-	v.apply(x, r)
-	return r.Kind.ends()
 }
 
-// miss says why r does not concern a message, and returns false.
-func (v *ruling) miss(r *Rule, condition string, demand *Demand) bool {
+// miss says why r does not concern a message.
+func (v *ruling) miss(r *Rule, condition string, demand *Demand) {
 	if v.missed != nil {
 		v.missed(r, condition, demand)
 	}
-	return false
+}
+
+// conclude does to x.m what is the matter of no single rule: it denies what none has ended, and shortens lists.
+func (b *ruleBook) conclude(x *meeting, v *ruling) {
+	if b.Deny && v.by == nil && x.m.Kind != Response {
+		v.refuse(x, defaultDeny(), "deny")
+	}
+	if b.hides && v.err == nil && x.dir == ToClient && x.m.Result != "" {
+		b.hide(x, v)
+	}
+}
+
+// defaultDeny is the rule behind all others if the default is to deny.
+func defaultDeny() *Rule {
+	return &Rule{Name: "default", Action: Action{Kind: actDeny, Text: "not allowed"}}
 }

@@ -61,6 +61,14 @@ func (x *meeting) method() string {
 	return x.call.Method
 }
 
+// name is that of the tool or prompt, or the URI, that the call is about; "" if none.
+func (x *meeting) name() string {
+	if x.call == nil {
+		return ""
+	}
+	return cmp.Or(x.call.Name, x.call.URI)
+}
+
 // A holding is how far a message meets a condition.
 type holding uint8
 
@@ -188,6 +196,14 @@ func (d *Demand) any(text string) holding {
 func (d *Demand) all(text string) bool {
 	values, odd := d.At.find(text)
 	return !odd && len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return d.fits(v) != holds })
+}
+
+// String is d as in a rule file, nearly.
+func (d *Demand) String() string {
+	if d.Match != nil {
+		return d.At.String() + " " + quote(d.Match.String())
+	}
+	return d.At.String() + " " + d.Value
 }
 
 // fits reports whether the JSON text value is what d demands.
