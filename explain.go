@@ -26,43 +26,32 @@ const (
 
 // An Explanation says what rules and limits do to a message.
 type Explanation struct {
-	Message string     `json:"message,omitempty"` // its number on stdin; 2.1 is the first in the second array
-	Line    int        `json:"line,omitempty"`    // of stdin, where it begins
-	Kind    string     `json:"kind"`              // call, notification, response or none
-	Dir     string     `json:"dir"`
-	Method  string     `json:"method,omitempty"` // of a response: that of its call
-	Name    string     `json:"name,omitempty"`   // of the tool or prompt, or the uri
-	ID      string     `json:"id,omitempty"`     // JSON text
-	Note    string     `json:"note,omitempty"`   // what is to be known about it
-	Limits  []limitMet `json:"limits,omitempty"`
-	Rules   []ruleMet  `json:"rules,omitempty"` // in the order in which they are met
-	Outcome string     `json:"outcome"`
-	By      string     `json:"by,omitempty"` // rule NAME or limit LIMIT, if it is one of them
-	Why     string     `json:"why,omitempty"`
-	DelayMS float64    `json:"delayMs,omitempty"`
-	Twice   bool       `json:"twice,omitempty"`
-	Leaves  string     `json:"leaves,omitempty"` // JSON text that goes on; "" for none
+	Message string  `json:"message,omitempty"` // its number on stdin; 2.1 is the first in the second array
+	Line    int     `json:"line,omitempty"`    // of stdin, where it begins
+	Kind    string  `json:"kind"`              // call, notification, response or none
+	Dir     string  `json:"dir"`
+	Method  string  `json:"method,omitempty"` // of a response: that of its call
+	Name    string  `json:"name,omitempty"`   // of the tool or prompt, or the uri
+	ID      string  `json:"id,omitempty"`     // JSON text
+	Note    string  `json:"note,omitempty"`   // what is to be known about it
+	Met     []met   `json:"met,omitempty"`    // in this order
+	Outcome string  `json:"outcome"`
+	By      string  `json:"by,omitempty"` // rule NAME or limit LIMIT, if it is one of them
+	Why     string  `json:"why,omitempty"`
+	DelayMS float64 `json:"delayMs,omitempty"`
+	Twice   bool    `json:"twice,omitempty"`
+	Leaves  string  `json:"leaves,omitempty"` // JSON text that goes on; "" for none
 	// Answer is what is sent in the stead of a message that is refused or answered, nil for nothing.
 	Answer *Explanation `json:"answer,omitempty"`
 }
 
-// A limitMet is a limit that a message meets.
-type limitMet struct {
-	Limit  string  `json:"limit"`
-	Counts bool    `json:"counts"` // it counts the message
-	Over   bool    `json:"over,omitempty"`
-	WaitMS float64 `json:"waitMs,omitempty"` // if Over: until the message would pass
-	Note   string  `json:"note,omitempty"`   // why it does not count
-}
-
-// A ruleMet is a rule that a message meets.
-type ruleMet struct {
-	Rule   string   `json:"rule"`
-	Line   int      `json:"line,omitempty"`   // of the rule file; 0 for what the rules do together
-	Did    []string `json:"did,omitempty"`    // nothing if it does not concern the message
-	Missed string   `json:"missed,omitempty"` // the condition that is not met
-	Note   string   `json:"note,omitempty"`   // why else it did nothing
-	early  bool     // for want of the right dir, method or tool, or as it is not reached
+// A met is a limit or a rule that a message meets, and what comes of that.
+type met struct {
+	By    string   `json:"by"`             // limit LIMIT or rule NAME
+	Line  int      `json:"line,omitempty"` // of the rule file; 0 for a limit, and for what the rules do together
+	Did   []string `json:"did,omitempty"`  // nothing if it does not concern the message
+	Not   string   `json:"not,omitempty"`  // why it did nothing
+	early bool     // for want of the right dir, method or tool, or as it is not reached
 }
 
 // An explainer says what rules and limits do to messages that go nowhere. One goroutine may use it at a time.
@@ -328,18 +317,22 @@ func (e *explainer) limits(x *meeting, out *Explanation) (refused bool) {
 	short, wait := e.limiter.take(time.Time{}, t)
 	for i := range e.limiter.tiers {
 		r := &e.limiter.tiers[i]
+		now := met{By: "limit " + r.String()}
 		_, counts := e.limiter.find(i, &t)
-		met := limitMet{Limit: r.String(), Counts: counts, Over: r == short}
 		switch {
-		case met.Over:
-			met.WaitMS = float64(wait) / 1e6
-			out.Outcome, out.By = fateRefused, "limit "+met.Limit
-		case !counts && (r.Tier == "ip" || r.Tier == "user"):
-			met.Note = "-" + r.Tier + " is not given"
-		case !counts:
-			met.Note = "another method or name"
+		case r == short:
+			now.Did = []string{"is over, for " + shownDuration(wait)}
+			out.Outcome, out.By = fateRefused, now.By
+		case counts && short != nil:
+			now.Not = "refused calls do not count"
+		case counts:
+			now.Did = []string{"counts it"}
+		case r.Tier == "ip" || r.Tier == "user":
+			now.Not = "-" + r.Tier + " is not given"
+		default:
+			now.Not = "it is for another method or name"
 		}
-		out.Limits = append(out.Limits, met)
+		out.Met = append(out.Met, now)
 	}
 	if short != nil {
 		e.refused(x, out, overLimit(short.Tier, wait))
@@ -398,30 +391,26 @@ func (e *explainer) rules(x *meeting, out *Explanation) {
 
 // judge is [ruleBook.judge], with a word about each rule.
 func (e *explainer) judge(x *meeting, out *Explanation) *ruling {
-	var now *ruleMet
+	var now *met
 	v := &ruling{m: x.m}
 	v.trace = func(r *Rule, what string) {
 		if r.Line == 0 {
-			out.Rules = append(out.Rules, ruleMet{Rule: r.Name, Did: []string{what}})
+			out.Met = append(out.Met, met{By: "rule " + r.Name, Did: []string{what}})
 			return
 		}
-		now.Did, now.Note = append(now.Did, what), ""
+		now.Did, now.Not = append(now.Did, what), ""
 	}
 	v.missed = func(r *Rule, condition string, d *Demand) {
-		now.early = condition == "dir" || condition == "method" || condition == "tool"
-		if condition == "dir" && r.When.Dir == nil {
-			now.Note = "it has no dir, and so is not about responses"
-		} else {
-			now.Missed, now.Note = r.wants(condition, d), ""
-		}
+		now.Not, now.early = r.wants(condition, d), condition == "dir" || condition == "method" || condition == "tool"
 	}
 	for _, r := range e.book.order[x.dir] {
-		met := ruleMet{Rule: r.Name, Line: r.Line, Note: "not reached", early: true}
-		if now = &met; v.by == nil {
-			met.Note, met.early = "nothing to "+r.Kind.String(), false
+		next := met{By: "rule " + r.Name, Line: r.Line, Not: "not reached", early: true}
+		if v.by == nil {
+			next.Not, next.early = "nothing to "+r.Kind.String(), false
+			now = &next
 			e.book.meet(x, v, r)
 		}
-		out.Rules = append(out.Rules, met)
+		out.Met = append(out.Met, next)
 	}
 	e.book.conclude(x, v)
 	return v

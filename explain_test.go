@@ -62,71 +62,71 @@ func TestExplain(t *testing.T) {
 	}{
 		{"denied", &Config{Limits: explainLimits(t, "ip=10/m", "tools/call=100/m:7", "ping=1/s")}, `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"delete_it"}}`, errFound, `
 message 1 (line 1): call tools/call delete_it, id 7, to-server
-  limit ip=10/m             does not count it: -ip is not given
+  limit ip=10/m             no: -ip is not given
   limit tools/call=100/m:7  counts it
-  limit ping=1/s            does not count it: another method or name
-  rule  no deletes          deny
-  rule  hide them           no: not reached
-  rule  sandbox             no: not reached
-  rule  mask                no: not reached
-  rule  canned              no: not reached
-  rule  slow                no: not reached
-  rule  deep                no: not reached
-  rule  lost                no: not reached
+  limit ping=1/s            no: it is for another method or name
+  rule no deletes           deny
+  rule hide them            no: not reached
+  rule sandbox              no: not reached
+  rule mask                 no: not reached
+  rule canned               no: not reached
+  rule slow                 no: not reached
+  rule deep                 no: not reached
+  rule lost                 no: not reached
   => refused by rule no deletes
      the client gets:
      {"jsonrpc":"2.0","id":7,"error":{"code":403,"message":"deletes are off","data":{"proxy":"mcpproxy"}}}`},
 		{"a list", &Config{}, `{"jsonrpc":"2.0","id":"a","method":"tools/list"}{"jsonrpc":"2.0","id":"\u0061","result":{"tools": [{"name":"delete_it"}, {"name":"b"}]}}`, nil, `
 message 1 (line 1): call tools/list, id "a", to-server
-  rule  no deletes  no: it wants method tools/call
-  rule  hide them   no: it wants dir to-client
-  rule  sandbox     no: it wants tool read
-  rule  mask        no: it wants dir to-client
-  rule  canned      no: it wants tool weather
-  rule  slow        no: it wants tool search
-  rule  deep        no: it wants where /params/arguments/n/x 5
-  rule  lost        no: it wants method notifications/gone
+  rule no deletes  no: it wants method tools/call
+  rule hide them   no: it wants dir to-client
+  rule sandbox     no: it wants tool read
+  rule mask        no: it wants dir to-client
+  rule canned      no: it wants tool weather
+  rule slow        no: it wants tool search
+  rule deep        no: it wants where /params/arguments/n/x 5
+  rule lost        no: it wants method notifications/gone
   => passes
      {"jsonrpc":"2.0","id":"a","method":"tools/list"}
 
 message 2 (line 1): response tools/list, id "\u0061", to-client
   it answers message 1
-  rule  lost        no: it has no dir, and so is not about responses
-  rule  deep        no: it wants where /params/arguments/n/x 5
-  rule  slow        no: it has no dir, and so is not about responses
-  rule  canned      no: it has no dir, and so is not about responses
-  rule  mask        no: nothing to replace
-  rule  sandbox     no: it has no dir, and so is not about responses
-  rule  hide them   remove
-  rule  no deletes  no: it has no dir, and so is not about responses
+  rule lost        no: it has no dir, and so is not about responses
+  rule deep        no: it wants where /params/arguments/n/x 5
+  rule slow        no: it has no dir, and so is not about responses
+  rule canned      no: it has no dir, and so is not about responses
+  rule mask        no: nothing to replace
+  rule sandbox     no: it has no dir, and so is not about responses
+  rule hide them   remove
+  rule no deletes  no: it has no dir, and so is not about responses
   => changed by rule hide them
      {"jsonrpc":"2.0","id":"\u0061","result":{"tools": [{"name":"b"}]}}`},
 		{"required", &Config{}, "\n\n" + `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{"path":"/etc/x"}}}`, errFound, `
 message 1 (line 3): call tools/call read, id 1, to-server
-  rule  no deletes  no: it wants tool delete_*
-  rule  hide them   no: it wants dir to-client
-  rule  sandbox     require: not so: /params/arguments/path
-  rule  mask        no: not reached
-  rule  canned      no: not reached
-  rule  slow        no: not reached
-  rule  deep        no: not reached
-  rule  lost        no: not reached
+  rule no deletes  no: it wants tool delete_*
+  rule hide them   no: it wants dir to-client
+  rule sandbox     require: not so: /params/arguments/path
+  rule mask        no: not reached
+  rule canned      no: not reached
+  rule slow        no: not reached
+  rule deep        no: not reached
+  rule lost        no: not reached
   => refused by rule sandbox
      the client gets:
      {"jsonrpc":"2.0","id":1,"error":{"code":403,"message":"refused by a rule","data":{"proxy":"mcpproxy"}}}`},
 		{"answered, and the answer changed", &Config{}, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"weather"}}`, nil, `
 message 1 (line 1): call tools/call weather, id 1, to-server
-  rule  no deletes  no: it wants tool delete_*
-  rule  hide them   no: it wants dir to-client
-  rule  sandbox     no: it wants tool read
-  rule  mask        no: it wants dir to-client
-  rule  canned      answer
-  rule  slow        no: not reached
-  rule  deep        no: not reached
-  rule  lost        no: not reached
+  rule no deletes  no: it wants tool delete_*
+  rule hide them   no: it wants dir to-client
+  rule sandbox     no: it wants tool read
+  rule mask        no: it wants dir to-client
+  rule canned      answer
+  rule slow        no: not reached
+  rule deep        no: not reached
+  rule lost        no: not reached
   => answered by rule canned
      the client gets:
-     rule  mask  replace
+     rule mask  replace
      => changed by rule canned, mask
         {"jsonrpc":"2.0","id":1,"result":{"content": [{"type": "text", "text": "ask <mail>"}]}}`},
 	} {
@@ -150,9 +150,9 @@ func TestExplainManyRules(t *testing.T) {
 	wantText(t, got, `
 message 1 (line 1): call tools/call search, id 1, to-server
   limit ip=1/m    counts it
-  limit user=1/m  does not count it: -user is not given
-  rule  slow      no: it wants every 2
-  rule  deep      not applied: its path meets something else, or a key that is there twice
+  limit user=1/m  no: -user is not given
+  rule slow       no: it wants every 2
+  rule deep       not applied: its path meets something else, or a key that is there twice
   other rules: 26, not reached or for another dir, method or tool
   => passes
      {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{"n":3}}}
@@ -160,7 +160,7 @@ message 1 (line 1): call tools/call search, id 1, to-server
 message 2.1 (line 1): notification notifications/x, to-server
   it is in an array, which is refused but in 2025-03-26
   limit ip=1/m    is over, for 1m0s
-  limit user=1/m  does not count it: -user is not given
+  limit user=1/m  no: -user is not given
   => refused by limit ip=1/m
      the client gets:
      {"jsonrpc":"2.0","error":{"code":429,"message":"rate limit exceeded","data":{"proxy":"mcpproxy","tier":"ip","retryAfterMs":60000}}}`)

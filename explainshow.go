@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -14,8 +15,8 @@ import (
 )
 
 const (
-	maxRulesShown = 20 // else only those that a message of this dir, method and tool may meet
-	ruleNameWidth = 32
+	maxMetShown = 20 // else only those that a message of this dir, method and tool may meet
+	metWidth    = 38 // of a limit or the name of a rule
 )
 
 // print writes x for people, each line behind indent.
@@ -68,36 +69,18 @@ func (x *Explanation) print(w io.Writer, indent string) {
 func oneLine(text string) string { return onOneLine(&Message{Raw: text, Newlines: true}) }
 
 // printMet writes the limits and rules that x meets. Of what the proxy says itself those that have no effect are left out,
-// and of many rules those that cannot have one.
+// and of many those that cannot have one.
 func (x *Explanation) printMet(w io.Writer, indent string) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(kind, name, text string) {
-		fmt.Fprintf(t, "%s%-5s %s\t%s\n", indent, kind, printable(name, ruleNameWidth), printable(text, showWidth))
-	}
-	for _, l := range x.Limits {
-		text := "counts it"
-		switch {
-		case l.Over:
-			text = "is over, for " + shownDuration(time.Duration(l.WaitMS*1e6))
-		case !l.Counts:
-			text = "does not count it: " + l.Note
-		case x.Outcome == fateRefused && strings.HasPrefix(x.By, "limit "):
-			text = "would count it"
-		}
-		row("limit", l.Limit, text)
-	}
 	others := 0
-	for _, r := range x.Rules {
+	for _, m := range x.Met {
 		switch {
-		case r.Did != nil:
-			row("rule", r.Rule, strings.Join(r.Did, "; "))
-		case x.Message == "":
-		case r.early && len(x.Rules) > maxRulesShown:
+		case m.Did == nil && x.Message == "":
+		case m.Did == nil && m.early && len(x.Met) > maxMetShown:
 			others++
-		case r.Missed != "":
-			row("rule", r.Rule, "no: it wants "+r.Missed)
 		default:
-			row("rule", r.Rule, "no: "+r.Note)
+			text := cmp.Or(strings.Join(m.Did, "; "), "no: "+m.Not)
+			fmt.Fprintf(t, "%s%s\t%s\n", indent, printable(m.By, metWidth), printable(text, showWidth))
 		}
 	}
 	t.Flush()
@@ -106,12 +89,15 @@ func (x *Explanation) printMet(w io.Writer, indent string) {
 	}
 }
 
-// wants is what the condition of r demands.
+// wants says what the condition of r demands.
 func (r *Rule) wants(condition string, d *Demand) string {
 	c := &r.When
 	var list []string
 	switch condition {
 	case "dir":
+		if c.Dir == nil {
+			return "it has no dir, and so is not about responses"
+		}
 		list = []string{dirOf(&Message{Dir: *c.Dir})}
 	case "where":
 		list = []string{d.String()}
@@ -129,5 +115,5 @@ func (r *Rule) wants(condition string, d *Demand) string {
 		list = map[string][]string{"method": c.Methods, "tool": c.Tools, "prompt": c.Prompts, "uri": c.URIs, "user": c.Users,
 			"session": c.Sessions, "transport": c.Transports, "revision": c.Revisions}[condition]
 	}
-	return condition + " " + strings.Join(list, ", ")
+	return "it wants " + condition + " " + strings.Join(list, ", ")
 }
