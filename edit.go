@@ -5,8 +5,7 @@ package main
 
 import "strings"
 
-// An edit is a valid JSON text that is read once, from the front to the back, and changed on the way. What reads it embeds
-// it, and takes the offset of a value and returns the offset behind it.
+// An edit changes a valid JSON text in one walk from the front to the back. What makes the walk embeds it.
 type edit struct {
 	scanner
 	out    strings.Builder // what was read, changed
@@ -29,22 +28,25 @@ func (e *edit) done() string {
 	return e.out.String()
 }
 
-// skip passes over a value.
-func (e *edit) skip(i int) (end int) { return e.value(i, -1, fieldNone) }
+// The methods below walk over a text that is known to be valid: they take an offset and return the one behind what they
+// passed over.
 
-// memberKey passes over a key and the colon behind it, and returns it decoded.
-func (e *edit) memberKey(i int) (key string, value int) {
-	end, plain := skipString(e.text, i)
-	if key = e.text[i+1 : end-1]; !plain {
+// skip passes over a value.
+func (s *scanner) skip(i int) (end int) { return s.value(i, -1, fieldNone) }
+
+// memberKey passes over a key and the colon behind it, and returns the key decoded.
+func (s *scanner) memberKey(i int) (key string, value int) {
+	end, plain := skipString(s.text, i)
+	if key = s.text[i+1 : end-1]; !plain {
 		key = decode(key)
 	}
-	return key, e.space(e.space(end) + 1)
+	return key, s.space(s.space(end) + 1)
 }
 
 // next passes over what is between two members or elements, or in front of the closing bracket.
-func (e *edit) next(i int) int {
-	if i = e.space(i); e.text[i] == ',' {
-		i = e.space(i + 1)
+func (s *scanner) next(i int) int {
+	if i = s.space(i); s.text[i] == ',' {
+		i = s.space(i + 1)
 	}
 	return i
 }

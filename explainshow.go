@@ -112,8 +112,7 @@ func (r *Rule) wants(condition string, d *Demand) string {
 			list = append(list, p.String())
 		}
 	default:
-		list = map[string][]string{"method": c.Methods, "tool": c.Tools, "prompt": c.Prompts, "uri": c.URIs, "user": c.Users,
-			"session": c.Sessions, "transport": c.Transports, "revision": c.Revisions}[condition]
+		list = *c.patterns(condition)
 	}
 	return "it wants " + condition + " " + strings.Join(list, ", ")
 }

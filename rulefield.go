@@ -19,32 +19,19 @@ const (
 
 // condition reads when.
 func (f *ruleFile) condition(n ruleNode) (c Condition) {
-	var method, seed ruleNode
+	nodes := map[string]ruleNode{}
 	for _, m := range f.members(n, "method", "tool", "prompt", "uri", "dir", "user", "session", "ip", "transport", "revision",
 		"where", "every", "chance", "seed", "first") {
+		nodes[m.key] = m
 		switch m.key {
-		case "method":
-			c.Methods, method = listOf(f, m, parseText), m
-		case "tool":
-			c.Tools = listOf(f, m, parseText)
-		case "prompt":
-			c.Prompts = listOf(f, m, parseText)
-		case "uri":
-			c.URIs = listOf(f, m, parseText)
 		case "dir":
 			if list := listOf(f, m, parseDirection); len(list) > 0 && slices.Min(list) == slices.Max(list) {
 				c.Dir = &list[0]
 			}
-		case "user":
-			c.Users = listOf(f, m, parseText)
-		case "session":
-			c.Sessions = listOf(f, m, parseText)
 		case "ip":
 			c.IPs = listOf(f, m, parsePrefix)
 		case "transport":
 			c.Transports = listOf(f, m, oneOf("stdio", "http"))
-		case "revision":
-			c.Revisions = listOf(f, m, parseText)
 		case "where":
 			c.Where = byPath(f, m, parseRulePath, f.demand)
 		case "every":
@@ -54,21 +41,29 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 			f.expect(m, err == nil && part >= 0 && part <= 1, "a number from 0 to 1")
 			c.Chance = &part
 		case "seed":
-			c.Seed, c.Seeded, seed = uint64(f.number(m, 0)), true, m
+			c.Seed, c.Seeded = uint64(f.number(m, 0)), true
 		case "first":
 			c.First = f.number(m, 1)
+		default:
+			*c.patterns(m.key) = listOf(f, m, parseText)
 		}
 	}
 	if c.Seeded && c.Chance == nil {
-		f.fail(seed.at, "seed: means nothing without chance")
+		f.fail(nodes["seed"].at, "seed: means nothing without chance")
 	}
 	if c.Tools != nil && !canMatch(c.Methods, "tools/call") {
-		f.fail(method.from, "method: never tools/call, which is what tool is about")
+		f.fail(nodes["method"].from, "method: never tools/call, which is what tool is about")
 	}
 	if c.Prompts != nil && !canMatch(c.Methods, "prompts/get", "completion/complete", "prompts/list") {
-		f.fail(method.from, "method: never prompts/get or completion/complete, which is what prompt is about")
+		f.fail(nodes["method"].from, "method: never prompts/get or completion/complete, which is what prompt is about")
 	}
 	return c
+}
+
+// patterns is the field of the condition that a rule file calls name, if it is a list of strings.
+func (c *Condition) patterns(name string) *[]string {
+	return map[string]*[]string{"method": &c.Methods, "tool": &c.Tools, "prompt": &c.Prompts, "uri": &c.URIs, "user": &c.Users,
+		"session": &c.Sessions, "transport": &c.Transports, "revision": &c.Revisions}[name]
 }
 
 // canMatch reports whether one of the patterns matches one of the names, or there are no patterns.

@@ -88,21 +88,15 @@ func (f *ruleFile) node(key string, at, i int) ruleNode {
 	n := ruleNode{key: key, at: at, from: i}
 	opening := f.text[i]
 	if opening != '{' && opening != '[' {
-		n.to = f.value(i, 0, fieldNone)
+		n.to = f.skip(i)
 		return n
 	}
-	for i = f.space(i + 1); f.text[i] != opening+2; { // ASCII: "{|}" and "[\\]"
-		at = i
-		if opening == '{' {
-			end, _ := skipString(f.text, i)
-			key = decode(f.text[i+1 : end-1])
-			i = f.space(f.space(end) + 1)
+	for i = f.space(i + 1); f.text[i] != opening+2; i = f.next(i) { // ASCII: "{|}" and "[\\]"
+		if at = i; opening == '{' {
+			key, i = f.memberKey(i)
 		}
-		inner := f.node(key, at, i)
-		n.inner = append(n.inner, inner)
-		if i = f.space(inner.to); f.text[i] == ',' {
-			i = f.space(i + 1)
-		}
+		n.inner = append(n.inner, f.node(key, at, i))
+		i = n.inner[len(n.inner)-1].to
 	}
 	n.to = i + 1
 	return n
