@@ -91,7 +91,6 @@ func spellings(c rune, flags syntax.Flags) []rune {
 // A matchNeed is what each match of an expression has. The zero value is nothing.
 type matchNeed struct {
 	literal string // a part of each match; "" if none is known
-	anyOf   string // ASCII characters of which one is in each match; "" if none are known
 	length  int    // bytes that it has at least
 }
 
@@ -101,9 +100,6 @@ func (n matchNeed) and(m matchNeed) matchNeed {
 	if len(m.literal) > len(n.literal) {
 		n.literal = m.literal
 	}
-	if n.anyOf == "" || m.anyOf != "" && len(m.anyOf) < len(n.anyOf) {
-		n.anyOf = m.anyOf
-	}
 	return n
 }
 
@@ -112,11 +108,6 @@ func (n matchNeed) or(m matchNeed) matchNeed {
 	n.length = min(n.length, m.length)
 	if n.literal != m.literal {
 		n.literal = ""
-	}
-	if n.anyOf == "" || m.anyOf == "" {
-		n.anyOf = ""
-	} else {
-		n.anyOf += m.anyOf
 	}
 	return n
 }
@@ -135,19 +126,11 @@ func needOf(re *syntax.Regexp) (n matchNeed) {
 				literal += string(c)
 				part.literal = literal
 			}
-			if slices.Max(all) < utf8.RuneSelf {
-				part.anyOf = string(all)
-			}
 			n = n.and(part)
 		}
 	case syntax.OpCharClass:
 		if len(re.Rune) > 0 {
 			n.length = max(1, utf8.RuneLen(re.Rune[0]))
-		}
-		for i := 0; i < len(re.Rune) && re.Rune[len(re.Rune)-1] < utf8.RuneSelf; i += 2 {
-			for c := re.Rune[i]; c <= re.Rune[i+1]; c++ {
-				n.anyOf += string(c)
-			}
 		}
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 		n.length = 1
@@ -237,7 +220,7 @@ func (r *textReplacer) run(s string, at int) (from, to int, ok bool) {
 		for from > at && r.consumed[s[from-1]] {
 			from--
 		}
-		if to-from >= r.need.length && (r.need.anyOf == "" || strings.ContainsAny(s[from:to], r.need.anyOf)) {
+		if to-from >= r.need.length {
 			return from, to, true
 		}
 		at = to
