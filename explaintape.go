@@ -16,10 +16,8 @@ import (
 )
 
 const (
-	maxSeqs = 20 // of lines, shown for each effect
-	// maxCallBytes bounds what is remembered of calls on a tape: what they ask for by name.
-	maxCallBytes  = 128 << 20
-	tapedCallSize = 500 // bytes of one, beside its texts
+	maxSeqs      = 20   // of lines, shown for each effect
+	maxCallBytes = 1024 // of what is remembered of a call: what it asks for by name
 )
 
 // A TapeTrial says what rules and limits would have done to the traffic on a tape.
@@ -43,8 +41,7 @@ type TapeTrial struct {
 	by        *explainer
 	header    *TapeHeader
 	calls     map[int64]*tapedCall // in flight, by the numbers of their lines
-	held      int                  // bytes of them
-	full      bool                 // some did not find room
+	full      bool                 // some did not find room there
 	revisions map[int64]string     // that sessions agreed on
 	effects   map[[2]string]*tapeEffect
 	rows      int // of all effects
@@ -119,7 +116,7 @@ func (r *TapeTrial) line(e *Entry) {
 		return
 	}
 	m := tapeMessage(e)
-	if m.Dir = ToServer; e.Dir == dirToClient {
+	if e.Dir == dirToClient {
 		m.Dir = ToClient
 	}
 	var call *tapedCall
@@ -143,35 +140,26 @@ func (r *TapeTrial) line(e *Entry) {
 	}
 }
 
-// book remembers a call until it is answered.
+// book remembers the call m until it is answered. What is kept shares no memory with the line.
 func (r *TapeTrial) book(e *Entry, m *Message, stopped bool) {
 	kept := &Message{Kind: Call, Dir: m.Dir, Method: strings.Clone(m.Method), Name: strings.Clone(m.Name), URI: strings.Clone(m.URI),
 		Revision: strings.Clone(m.Revision)}
 	if m.Method == methodComplete { // its params say what it is about
 		kept.Raw = strings.Clone(m.Raw)
 	}
-	call := &tapedCall{PendingCall: PendingCall{Message: kept}, seqs: [2]int64{e.Seq}, stopped: stopped}
-	if r.held+call.size() > maxCallBytes {
+	if len(r.calls) >= maxFollowed || len(kept.Method)+len(kept.Name)+len(kept.URI)+len(kept.Revision)+len(kept.Raw) > maxCallBytes {
 		r.full = true
 		return
 	}
-	r.held += call.size()
-	r.calls[e.Seq] = call
-}
-
-func (c *tapedCall) size() int {
-	m := c.Message
-	return tapedCallSize + len(m.Method) + len(m.Name) + len(m.URI) + len(m.Revision) + len(m.Raw)
+	r.calls[e.Seq] = &tapedCall{PendingCall: PendingCall{Message: kept}, seqs: [2]int64{e.Seq}, stopped: stopped}
 }
 
 // retire forgets call, which is over. It may be nil.
 func (r *TapeTrial) retire(call *tapedCall) {
-	if call == nil {
-		return
+	if call != nil {
+		delete(r.calls, call.seqs[0])
+		delete(r.calls, call.seqs[1])
 	}
-	r.held -= call.size()
-	delete(r.calls, call.seqs[0])
-	delete(r.calls, call.seqs[1])
 }
 
 // tapeMeeting is that of m, the message of the line e. call is the one that it answers, within the one in whose exchange
@@ -310,7 +298,7 @@ func (r *TapeTrial) finish() {
 	note(!r.by.c.IP.IsValid() && (ip || asks("ip")), "the tape does not tell from where calls came: all count as one address, which no rule names; see -ip")
 	note(session && r.header.Client == "http", "sessions are named by their numbers on the tape")
 	note(values && len(r.header.Redact) > 0, "the tape is redacted: rules saw placeholders where values were taken out")
-	note(r.full, "too many calls were in flight at once: rules took the answers to some for answers to none")
+	note(r.full, "too many calls were in flight at once, or one had too long a name: rules took the answers to some for answers to none")
 }
 
 // print writes r for people.
