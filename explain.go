@@ -48,7 +48,7 @@ type Explanation struct {
 // A met is a limit or a rule that a message meets, and what comes of that.
 type met struct {
 	By    string   `json:"by"`             // limit LIMIT or rule NAME
-	Line  int      `json:"line,omitempty"` // of the rule file; 0 for a limit, and for what the rules do together
+	Line  int      `json:"line,omitempty"` // of the rule file; 0 for a limit and the default
 	Did   []string `json:"did,omitempty"`  // nothing if it does not concern the message
 	Not   string   `json:"not,omitempty"`  // why it did nothing
 	early bool     // for want of the right dir, method or tool, or as it is not reached
@@ -394,8 +394,8 @@ func (e *explainer) judge(x *meeting, out *Explanation) *ruling {
 	var now *met
 	v := &ruling{m: x.m}
 	v.trace = func(r *Rule, what string) {
-		if r.Line == 0 {
-			out.Met = append(out.Met, met{By: "rule " + r.Name, Did: []string{what}})
+		if now == nil {
+			out.Met = append(out.Met, met{By: "rule " + r.Name, Line: r.Line, Did: []string{what}})
 			return
 		}
 		now.Did, now.Not = append(now.Did, what), ""
@@ -412,6 +412,7 @@ func (e *explainer) judge(x *meeting, out *Explanation) *ruling {
 		}
 		out.Met = append(out.Met, next)
 	}
+	now = nil
 	e.book.conclude(x, v)
 	return v
 }

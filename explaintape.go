@@ -43,30 +43,26 @@ type TapeTrial struct {
 	calls     map[int64]*tapedCall // in flight, by the numbers of their lines
 	full      bool                 // some did not find room there
 	revisions map[int64]string     // that sessions agreed on
-	effects   map[[2]string]*tapeEffect
-	rows      int // of all effects
-	met       map[string]bool
+	effects   map[effectKey]*tapeEffect
+	met       map[*Rule]bool
 }
 
-// A tapeEffect is one thing that a rule or a limit would have done.
+// A tapeEffect is what a rule or a limit would have done to messages.
 type tapeEffect struct {
-	By    string       `json:"by"` // rule NAME or limit LIMIT
-	Did   string       `json:"did"`
-	Count int          `json:"count"`
-	First time.Time    `json:"first"`
-	Last  time.Time    `json:"last"`
-	Seqs  []int64      `json:"seqs"` // of the first lines on the tape
-	On    []*effectRow `json:"on"`
-
-	place int
-	rows  map[[2]string]*effectRow
+	effectKey
+	Count int       `json:"count"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+	Seqs  []int64   `json:"seqs"` // of the first lines on the tape
+	place int       // of the limit or rule
 }
 
-// An effectRow is to what it would have been done.
-type effectRow struct {
+// An effectKey says which messages count together.
+type effectKey struct {
+	By     string `json:"by"` // rule NAME or limit LIMIT
+	Did    string `json:"did"`
 	Method string `json:"method"` // of a response: that of its call
 	Name   string `json:"name,omitempty"`
-	Count  int    `json:"count"`
 }
 
 // A tapedCall is what is remembered of a call.
@@ -80,7 +76,7 @@ type tapedCall struct {
 func (e *explainer) tape(t *TapeReader, w *bufio.Writer, _ TapeToolOptions) error {
 	r := &TapeTrial{
 		Tape: t.name, Effects: []*tapeEffect{}, Unmet: []string{}, by: e, header: &t.Header, calls: map[int64]*tapedCall{},
-		revisions: map[int64]string{}, effects: map[[2]string]*tapeEffect{}, met: map[string]bool{},
+		revisions: map[int64]string{}, effects: map[effectKey]*tapeEffect{}, met: map[*Rule]bool{},
 	}
 	if err := t.Each(func(entry *Entry) error { r.line(entry); return nil }); err != nil {
 		return err
@@ -226,27 +222,25 @@ func (r *TapeTrial) judge(e *Entry, x *meeting) (stopped bool) {
 
 // ruled counts what a rule would have done to x.m.
 func (r *TapeTrial) ruled(e *Entry, x *meeting, rule *Rule, what string) {
-	place, names := slices.Index(r.by.book.Rules, rule), []string{rule.Name}
-	if rule.Line == 0 { // it stands for all of these
-		place, names = len(r.by.book.Rules), strings.Split(rule.Name, ", ")
+	place := slices.Index(r.by.book.Rules, rule)
+	if place < 0 {
+		place = len(r.by.book.Rules) // the default
 	}
-	for _, name := range names {
-		r.met[name] = r.met[name] || !strings.HasPrefix(what, notApplied)
-	}
+	r.met[rule] = r.met[rule] || !strings.HasPrefix(what, notApplied)
 	r.effect(e, x, len(r.by.limiter.tiers)+place, "rule "+rule.Name, what)
 }
 
-// effect counts one. Of names there are not more than maxStatRows; the others are summed up.
+// effect counts one. Behind the first maxStatRows those of a limit or rule are summed up.
 func (r *TapeTrial) effect(e *Entry, x *meeting, place int, by, did string) {
-	key := [2]string{by, did}
+	key := effectKey{by, did, shorten(x.method()), shorten(x.name())}
 	f := r.effects[key]
 	if f == nil && len(r.effects) >= maxStatRows {
-		key = [2]string{otherNames, otherNames}
+		key.Method, key.Name = otherNames, ""
 		f = r.effects[key]
 	}
 	at := r.header.Created.Add(e.T)
 	if f == nil {
-		f = &tapeEffect{By: key[0], Did: key[1], First: at, place: place, rows: map[[2]string]*effectRow{}}
+		f = &tapeEffect{effectKey: key, First: at, place: place}
 		r.effects[key] = f
 		r.Effects = append(r.Effects, f)
 	}
@@ -255,29 +249,13 @@ func (r *TapeTrial) effect(e *Entry, x *meeting, place int, by, did string) {
 	if len(f.Seqs) < maxSeqs {
 		f.Seqs = append(f.Seqs, e.Seq)
 	}
-	on := [2]string{shorten(x.method()), shorten(x.name())}
-	row := f.rows[on]
-	if row == nil && r.rows >= maxStatRows {
-		on = [2]string{otherNames}
-		row = f.rows[on]
-	}
-	if row == nil {
-		row = &effectRow{Method: on[0], Name: on[1]}
-		f.rows[on] = row
-		f.On = append(f.On, row)
-		r.rows++
-	}
-	row.Count++
 }
 
 // finish brings in order what was counted, and says what is to be known about it.
 func (r *TapeTrial) finish() {
-	slices.SortStableFunc(r.Effects, func(a, b *tapeEffect) int { return cmp.Compare(a.place, b.place) })
-	for _, f := range r.Effects {
-		slices.SortStableFunc(f.On, func(a, b *effectRow) int {
-			return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Name, b.Name))
-		})
-	}
+	slices.SortStableFunc(r.Effects, func(a, b *tapeEffect) int {
+		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.Did, b.Did), cmp.Compare(b.Count, a.Count))
+	})
 	note := func(is bool, text string) {
 		if is {
 			r.Notes = append(r.Notes, text)
@@ -287,7 +265,7 @@ func (r *TapeTrial) finish() {
 	for _, rule := range r.by.book.Rules {
 		user, ip, session = user || rule.When.Users != nil, ip || rule.When.IPs != nil, session || rule.When.Sessions != nil
 		values = values || rule.When.Where != nil || rule.Kind == actRequire || rule.Kind == actReplace
-		if !r.met[rule.Name] {
+		if !r.met[rule] {
 			r.Unmet = append(r.Unmet, rule.Name)
 		}
 	}
@@ -306,10 +284,19 @@ func (r *TapeTrial) print(w io.Writer) {
 	for _, text := range r.Notes {
 		fmt.Fprintln(w, text)
 	}
-	const stamp = "2006-01-02 15:04:05.000"
+	totals := map[string]int{}
 	for _, f := range r.Effects {
-		fmt.Fprintf(w, "\n%s: %d\n", printable(f.By+": "+f.Did, showWidth), f.Count)
-		fmt.Fprintf(w, "  from %s to %s UTC\n  seq", f.First.UTC().Format(stamp), f.Last.UTC().Format(stamp))
+		totals[f.By+": "+f.Did] += f.Count
+	}
+	const stamp = "2006-01-02 15:04:05.000"
+	last := ""
+	for _, f := range r.Effects {
+		if what := f.By + ": " + f.Did; what != last {
+			fmt.Fprintf(w, "\n%s: %d\n", printable(what, showWidth), totals[what])
+			last = what
+		}
+		fmt.Fprintf(w, "  %8d  %s\n", f.Count, printable(cmp.Or(joined(f.Method, f.Name), "(answers to no call)"), showWidth))
+		fmt.Fprintf(w, "            from %s to %s UTC, seq", f.First.UTC().Format(stamp), f.Last.UTC().Format(stamp))
 		for _, seq := range f.Seqs {
 			fmt.Fprintf(w, " %d", seq)
 		}
@@ -317,9 +304,6 @@ func (r *TapeTrial) print(w io.Writer) {
 			fmt.Fprintf(w, " and %d more", more)
 		}
 		fmt.Fprintln(w)
-		for _, row := range f.On {
-			fmt.Fprintf(w, "  %8d  %s\n", row.Count, printable(cmp.Or(joined(row.Method, row.Name), "(answers to no call)"), showWidth))
-		}
 	}
 	fmt.Fprintln(w)
 	if len(r.Unmet) > 0 {

@@ -59,35 +59,30 @@ t.jsonl: recorded 2026-01-02 03:04:05 by mcpproxy 0.1.0, client on stdio, server
 the tape does not tell from where calls came: all count as one address, which no rule names; see -ip
 
 limit tools/call:search=1/m: refuses: 2
-  from 2026-01-02 03:04:13.000 to 2026-01-02 03:04:13.500 UTC
-  seq 17 18
          2  tools/call search
+            from 2026-01-02 03:04:13.000 to 2026-01-02 03:04:13.500 UTC, seq 17 18
 
 rule no deletes: deny: 2
-  from 2026-01-02 03:04:09.000 to 2026-01-02 03:04:10.000 UTC
-  seq 9 11
          1  tools/call delete_x
+            from 2026-01-02 03:04:09.000 to 2026-01-02 03:04:09.000 UTC, seq 9
          1  tools/call delete_y
+            from 2026-01-02 03:04:10.000 to 2026-01-02 03:04:10.000 UTC, seq 11
 
 rule sandbox: require: not so: /params/arguments/path: 1
-  from 2026-01-02 03:04:11.500 to 2026-01-02 03:04:11.500 UTC
-  seq 14
          1  tools/call read
+            from 2026-01-02 03:04:11.500 to 2026-01-02 03:04:11.500 UTC, seq 14
 
 rule mask: replace: 1
-  from 2026-01-02 03:04:08.000 to 2026-01-02 03:04:08.000 UTC
-  seq 7
          1  tools/call search
+            from 2026-01-02 03:04:08.000 to 2026-01-02 03:04:08.000 UTC, seq 7
 
 rule canned: answer: 1
-  from 2026-01-02 03:04:15.000 to 2026-01-02 03:04:15.000 UTC
-  seq 21
          1  tools/call weather
+            from 2026-01-02 03:04:15.000 to 2026-01-02 03:04:15.000 UTC, seq 21
 
 rule lost: fault drop: 1
-  from 2026-01-02 03:04:14.500 to 2026-01-02 03:04:14.500 UTC
-  seq 20
          1  notifications/gone
+            from 2026-01-02 03:04:14.500 to 2026-01-02 03:04:14.500 UTC, seq 20
 
 rules without effect: hide them, slow, deep
 messages of calls that would not have been made, and were not judged: 3
@@ -113,8 +108,8 @@ func TestExplainTapeSumsUp(t *testing.T) {
 	if err := json.Unmarshal([]byte(got), &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Effects) != 1 || r.Effects[0].Count != maxStatRows+30 || len(r.Effects[0].Seqs) != maxSeqs || len(r.Effects[0].On) != maxStatRows+1 ||
-		*r.Effects[0].On[0] != (effectRow{otherNames, "", 30}) || r.Delayed != maxStatRows+30 || r.DelayMS != maxStatRows+30 {
+	if len(r.Effects) != maxStatRows+1 || r.Effects[0].effectKey != (effectKey{"rule wait", "delay 1ms", otherNames, ""}) ||
+		r.Effects[0].Count != 30 || len(r.Effects[0].Seqs) != maxSeqs || r.Delayed != maxStatRows+30 || r.DelayMS != maxStatRows+30 {
 		t.Errorf("got %+v", r)
 	}
 	wantText(t, strings.Join(append(r.Notes, r.Unmet...), "\n"), `
@@ -155,26 +150,33 @@ func TestExplainTapeResponses(t *testing.T) {
 	}
 	var short []string
 	for line := range strings.Lines(got) {
-		if !strings.HasPrefix(line, "  from") && !strings.Contains(line, "recorded") {
+		if _, seq, ok := strings.Cut(line, " UTC, "); ok {
+			line = "            " + seq
+		}
+		if !strings.Contains(line, "recorded") {
 			short = append(short, strings.TrimRight(line, "\n"))
 		}
 	}
 	wantText(t, strings.Join(short, "\n"), `
 rule long: tag t: 1
-  seq 6
-         1  tools/call `+long[:maxShown]+`
+         1  tools/call ` + long[:maxShown] + `
+            seq 6
 
 rule prompt: tag t: 1
-  seq 8
          1  completion/complete
+            seq 8
+
+rule a: hide what is denied: 1
+         1  tools/list
+            seq 10
+
+rule b: hide what is denied: 1
+         1  tools/list
+            seq 10
 
 rule none: log x: 1
-  seq 11
          1  (answers to no call)
-
-rule a, b: hide what is denied: 1
-  seq 10
-         1  tools/list
+            seq 11
 
 10 messages, 4 calls: 0 would be refused by rules, 0 by limits, 0 answered, 1 changed, 0 delayed (0 s), 0 faults`)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // apply does what r says with x.m, which meets its conditions.
@@ -83,20 +84,26 @@ func (v *ruling) edit(x *meeting, r *Rule) {
 		v.trace(r, notApplied+unclearText)
 	}
 	if text != x.m.Raw {
-		v.become(x, r, text, r.Kind.String())
+		v.become(x, text, r.Kind.String(), r)
 	}
 }
 
-// become makes text of x.m, unless that would be no message of its kind.
-func (v *ruling) become(x *meeting, r *Rule, text, what string) {
+// become makes text of x.m, which is what rules do, unless that would be no message of its kind.
+func (v *ruling) become(x *meeting, text, what string, rules ...*Rule) {
 	m, err := Parse(text)
 	if err != nil || m.Kind != x.m.Kind {
-		v.trace(r, notApplied+"it would leave no message")
-		return
+		what = notApplied + "it would leave no message"
+		m = nil
 	}
-	v.trace(r, what)
-	v.m = x.m.changed(m, r.Name)
-	x.m = v.m
+	var names []string
+	for _, r := range rules {
+		v.trace(r, what)
+		names = append(names, r.Name)
+	}
+	if m != nil {
+		v.m = x.m.changed(m, strings.Join(names, ", "))
+		x.m = v.m
+	}
 }
 
 // answer puts what r says in the server's stead, or in that of the client if the server asks. A response gets other

@@ -3,10 +3,7 @@
 
 package main
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // A listing says what a result lists, and how what is in it is asked for.
 type listing struct {
@@ -34,33 +31,33 @@ func (b *ruleBook) hide(x *meeting, v *ruling) {
 	if !ok {
 		return
 	}
-	var by []string // names of rules
+	var by []*Rule
 	pick := func(element string) bool {
 		names, odd := rulePath{{token: l.key}}.find(element)
 		name := ""
 		if len(names) == 1 {
 			name, _ = unquote(names[0])
 		}
-		rule, hidden := b.denied(x, l.method, name)
+		rule := b.denied(x, l.method, name)
 		if odd { // whoever reads it may take it for a name that is denied
-			rule, hidden = "default", true
+			rule = b.last
 		}
-		if hidden && !slices.Contains(by, rule) {
+		if rule != nil && !slices.Contains(by, rule) {
 			by = append(by, rule)
 		}
-		return hidden
+		return rule != nil
 	}
 	text, n, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(v.m.Raw)
 	switch {
 	case odd:
-		v.refuse(x, defaultDeny(), "deny: "+unclearText)
+		v.refuse(x, b.last, "deny: "+unclearText)
 	case n > 0:
-		v.become(x, &Rule{Name: strings.Join(by, ", ")}, text, "hide what is denied")
+		v.become(x, text, "hide what is denied", by...)
 	}
 }
 
-// denied reports whether the client of x would be denied whatever it asked of what method calls name, and by which rule.
-func (b *ruleBook) denied(x *meeting, method, name string) (rule string, denied bool) {
+// denied is the rule by which the client of x is denied whatever it may ask of what method calls name; nil if none does so.
+func (b *ruleBook) denied(x *meeting, method, name string) *Rule {
 	call := &Message{Kind: Call, Dir: ToServer, Method: method, Name: name}
 	if method == "resources/read" {
 		call.Name, call.URI = "", name
@@ -72,16 +69,17 @@ func (b *ruleBook) denied(x *meeting, method, name string) (rule string, denied 
 		if found, _ := r.When.holds(&asks); found != holds || !r.Kind.ends() {
 			continue
 		}
-		certain := !r.When.perCall()
+		denies, always := r.Kind == actDeny, !r.When.perCall()
 		switch {
-		case r.Kind == actDeny && certain:
-			return r.Name, !perhaps
-		case r.Kind == actDeny:
-		case certain:
-			return "", false
-		default:
-			perhaps = true
+		case denies && always && !perhaps:
+			return r
+		case always:
+			return nil
 		}
+		perhaps = perhaps || !denies
 	}
-	return "default", b.Deny && !perhaps
+	if b.Deny && !perhaps {
+		return b.last
+	}
+	return nil
 }

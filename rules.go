@@ -45,6 +45,7 @@ type Ruled struct {
 type ruleBook struct {
 	*RuleSet
 	order  [2][]*Rule            // by direction: as a message that goes there meets them
+	last   *Rule                 // behind all others, which counts where the default is to deny
 	counts map[string]*ruleCount // by the names of rules
 	hides  bool                  // a list may have to be shortened
 	guards bool                  // something may be denied on its way to the client
@@ -54,6 +55,7 @@ type ruleBook struct {
 // newRuleBook counts on from last, which may be nil, where names of rules are the same.
 func newRuleBook(set *RuleSet, last *ruleBook) *ruleBook {
 	b := &ruleBook{RuleSet: set, counts: map[string]*ruleCount{}, hides: set.Deny}
+	b.last = &Rule{Name: "default", Action: Action{Kind: actDeny, Text: "not allowed"}}
 	b.order = [2][]*Rule{ToServer: set.Rules, ToClient: slices.Clone(set.Rules)}
 	slices.Reverse(b.order[ToClient])
 	for _, r := range set.Rules {
@@ -222,14 +224,9 @@ func (v *ruling) miss(r *Rule, condition string, demand *Demand) {
 // conclude does to x.m what is the matter of no single rule: it denies what none has ended, and shortens lists.
 func (b *ruleBook) conclude(x *meeting, v *ruling) {
 	if b.Deny && v.by == nil && x.m.Kind != Response {
-		v.refuse(x, defaultDeny(), "deny")
+		v.refuse(x, b.last, "deny")
 	}
 	if b.hides && v.err == nil && x.dir == ToClient && x.m.Result != "" {
 		b.hide(x, v)
 	}
-}
-
-// defaultDeny is the rule behind all others if the default is to deny.
-func defaultDeny() *Rule {
-	return &Rule{Name: "default", Action: Action{Kind: actDeny, Text: "not allowed"}}
 }
