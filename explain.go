@@ -400,8 +400,11 @@ func (e *explainer) judge(x *meeting, out *Explanation) *ruling {
 		}
 		now.Did, now.Not = append(now.Did, what), ""
 	}
-	v.missed = func(r *Rule, condition string, d *Demand) {
-		now.Not, now.early = r.wants(condition, d), condition == "dir" || condition == "method" || condition == "tool"
+	v.missed = func(r *Rule, condition string) {
+		now.Not, now.early = "it wants "+condition+" "+r.When.texts[condition], condition == "dir" || condition == "method" || condition == "tool"
+		if condition == "dir" && r.When.Dirs == nil {
+			now.Not = "it has no dir, and so is not about responses"
+		}
 	}
 	for _, r := range e.book.order[x.dir] {
 		next := met{By: "rule " + r.Name, Line: r.Line, Not: "not reached", early: true}

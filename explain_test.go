@@ -78,21 +78,21 @@ message 1 (line 1): call tools/call delete_it, id 7, to-server
      {"jsonrpc":"2.0","id":7,"error":{"code":403,"message":"deletes are off","data":{"proxy":"mcpproxy"}}}`},
 		{"a list", &Config{}, `{"jsonrpc":"2.0","id":"a","method":"tools/list"}{"jsonrpc":"2.0","id":"\u0061","result":{"tools": [{"name":"delete_it"}, {"name":"b"}]}}`, nil, `
 message 1 (line 1): call tools/list, id "a", to-server
-  rule no deletes  no: it wants method tools/call
-  rule hide them   no: it wants dir to-client
-  rule sandbox     no: it wants tool read
-  rule mask        no: it wants dir to-client
-  rule canned      no: it wants tool weather
-  rule slow        no: it wants tool search
-  rule deep        no: it wants where /params/arguments/n/x 5
-  rule lost        no: it wants method notifications/gone
+  rule no deletes  no: it wants method "tools/call"
+  rule hide them   no: it wants dir "to-client"
+  rule sandbox     no: it wants tool "read"
+  rule mask        no: it wants dir "to-client"
+  rule canned      no: it wants tool "weather"
+  rule slow        no: it wants tool "search"
+  rule deep        no: it wants where {"/params/arguments/n/x": 5}
+  rule lost        no: it wants method "notifications/gone"
   => passes
      {"jsonrpc":"2.0","id":"a","method":"tools/list"}
 
 message 2 (line 1): response tools/list, id "\u0061", to-client
   it answers message 1
   rule lost        no: it has no dir, and so is not about responses
-  rule deep        no: it wants where /params/arguments/n/x 5
+  rule deep        no: it wants where {"/params/arguments/n/x": 5}
   rule slow        no: it has no dir, and so is not about responses
   rule canned      no: it has no dir, and so is not about responses
   rule mask        no: nothing to replace
@@ -103,8 +103,8 @@ message 2 (line 1): response tools/list, id "\u0061", to-client
      {"jsonrpc":"2.0","id":"\u0061","result":{"tools": [{"name":"b"}]}}`},
 		{"required", &Config{}, "\n\n" + `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{"path":"/etc/x"}}}`, errFound, `
 message 1 (line 3): call tools/call read, id 1, to-server
-  rule no deletes  no: it wants tool delete_*
-  rule hide them   no: it wants dir to-client
+  rule no deletes  no: it wants tool "delete_*"
+  rule hide them   no: it wants dir "to-client"
   rule sandbox     require: not so: /params/arguments/path
   rule mask        no: not reached
   rule canned      no: not reached
@@ -116,10 +116,10 @@ message 1 (line 3): call tools/call read, id 1, to-server
      {"jsonrpc":"2.0","id":1,"error":{"code":403,"message":"refused by a rule","data":{"proxy":"mcpproxy"}}}`},
 		{"answered, and the answer changed", &Config{}, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"weather"}}`, nil, `
 message 1 (line 1): call tools/call weather, id 1, to-server
-  rule no deletes  no: it wants tool delete_*
-  rule hide them   no: it wants dir to-client
-  rule sandbox     no: it wants tool read
-  rule mask        no: it wants dir to-client
+  rule no deletes  no: it wants tool "delete_*"
+  rule hide them   no: it wants dir "to-client"
+  rule sandbox     no: it wants tool "read"
+  rule mask        no: it wants dir "to-client"
   rule canned      answer
   rule slow        no: not reached
   rule deep        no: not reached

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -87,32 +86,4 @@ func (x *Explanation) printMet(w io.Writer, indent string) {
 	if others > 0 {
 		fmt.Fprintf(w, "%sother rules: %d, not reached or for another dir, method or tool\n", indent, others)
 	}
-}
-
-// wants says what the condition of r demands.
-func (r *Rule) wants(condition string, d *Demand) string {
-	c := &r.When
-	var list []string
-	switch condition {
-	case "dir":
-		if c.Dir == nil {
-			return "it has no dir, and so is not about responses"
-		}
-		list = []string{dirOf(&Message{Dir: *c.Dir})}
-	case "where":
-		list = []string{d.String()}
-	case "every":
-		list = []string{strconv.FormatInt(c.Every, 10)}
-	case "chance":
-		list = []string{strconv.FormatFloat(*c.Chance, 'g', -1, 64)}
-	case "first":
-		list = []string{strconv.FormatInt(c.First, 10)}
-	case "ip":
-		for _, p := range c.IPs {
-			list = append(list, p.String())
-		}
-	default:
-		list = *c.patterns(condition)
-	}
-	return "it wants " + condition + " " + strings.Join(list, ", ")
 }

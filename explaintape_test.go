@@ -159,7 +159,7 @@ func TestExplainTapeResponses(t *testing.T) {
 	}
 	wantText(t, strings.Join(short, "\n"), `
 rule long: tag t: 1
-         1  tools/call ` + long[:maxShown] + `
+         1  tools/call `+long[:maxShown]+`
             seq 6
 
 rule prompt: tag t: 1

@@ -24,7 +24,7 @@ type Condition struct {
 	Tools      []string // tools/call
 	Prompts    []string // prompts/get, and completion/complete about a prompt
 	URIs       []string // of a resource, whatever is done with it
-	Dir        *Direction
+	Dirs       []Direction
 	Users      []string
 	Sessions   []string // ids towards the client; - is the one on stdio
 	IPs        []netip.Prefix
@@ -36,6 +36,8 @@ type Condition struct {
 	Seed       uint64   // of the chance
 	Seeded     bool     // else each start of the program has another seed
 	First      int64    // of those, so many
+
+	texts map[string]string // of each of these, its JSON text in the file, for people
 }
 
 // A Demand is what a value of a message must be.

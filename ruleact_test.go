@@ -114,6 +114,7 @@ func ruleActions() []ruleAction {
 		{name: "allow back", rules: `{` + toClient + `"deny": "no"}, {` + toClient + `"allow": true}`, server: leaveSame, client: leaveSame},
 		{name: "deny back", rules: `{` + toClient + `"deny": "off"}`, server: leaveSame, client: leaveRefuses(403, "off")},
 		{name: "require back", rules: `{` + toClient + `"require": {"/result/content/*/text": "b.c$"}}`, server: leaveSame, client: leaveSame},
+		{name: "deny both ways", rules: `{"when": {"dir": ["to-client", "to-server"], "where": {"/result/content/*/text": "b"}}, "deny": "no"}`, server: leaveSame, client: leaveRefuses(403, "no")},
 		{name: "require more back", rules: `{` + toClient + `"require": {"/result/content/*/text": "^b"}}`, server: leaveSame, client: leaveRefuses(403, "refused by a rule")},
 		{name: "set back", rules: `{` + toClient + `"set": {"/result/content/-": null}}`, server: leaveSame, client: leaveBecomes(`}], "n"`, `},null], "n"`)},
 		{name: "remove back", rules: `{` + toClient + `"remove": "/result/content[type=te*]"}`, server: leaveSame, client: leaveBecomes(`{"type":"text","text":"mail \u0061@b.c"}`, ``)},

@@ -19,15 +19,16 @@ const (
 
 // condition reads when.
 func (f *ruleFile) condition(n ruleNode) (c Condition) {
+	c.texts = map[string]string{}
 	nodes := map[string]ruleNode{}
+	patterns := map[string]*[]string{"method": &c.Methods, "tool": &c.Tools, "prompt": &c.Prompts, "uri": &c.URIs, "user": &c.Users,
+		"session": &c.Sessions, "revision": &c.Revisions}
 	for _, m := range f.members(n, "method", "tool", "prompt", "uri", "dir", "user", "session", "ip", "transport", "revision",
 		"where", "every", "chance", "seed", "first") {
-		nodes[m.key] = m
+		nodes[m.key], c.texts[m.key] = m, f.source(m)
 		switch m.key {
 		case "dir":
-			if list := listOf(f, m, parseDirection); len(list) > 0 && slices.Min(list) == slices.Max(list) {
-				c.Dir = &list[0]
-			}
+			c.Dirs = listOf(f, m, parseDirection)
 		case "ip":
 			c.IPs = listOf(f, m, parsePrefix)
 		case "transport":
@@ -45,7 +46,7 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 		case "first":
 			c.First = f.number(m, 1)
 		default:
-			*c.patterns(m.key) = listOf(f, m, parseText)
+			*patterns[m.key] = listOf(f, m, parseText)
 		}
 	}
 	if c.Seeded && c.Chance == nil {
@@ -58,12 +59,6 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 		f.fail(nodes["method"].from, "method: never prompts/get or completion/complete, which is what prompt is about")
 	}
 	return c
-}
-
-// patterns is the field of the condition that a rule file calls name, if it is a list of strings.
-func (c *Condition) patterns(name string) *[]string {
-	return map[string]*[]string{"method": &c.Methods, "tool": &c.Tools, "prompt": &c.Prompts, "uri": &c.URIs, "user": &c.Users,
-		"session": &c.Sessions, "transport": &c.Transports, "revision": &c.Revisions}[name]
 }
 
 // canMatch reports whether one of the patterns matches one of the names, or there are no patterns.

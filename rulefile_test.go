@@ -36,7 +36,7 @@ func rulePathOf(t *testing.T, s string) rulePath {
 }
 
 func TestParseRulesExample(t *testing.T) {
-	toClient, chance := ToClient, 0.1
+	toClient, chance := []Direction{ToClient}, 0.1
 	mails, err := newTextReplacer(`[\w.]+@[\w.]+`, "<mail>")
 	if err != nil {
 		t.Fatal(err)
@@ -48,11 +48,11 @@ func TestParseRulesExample(t *testing.T) {
 	want := &RuleSet{Rules: []*Rule{
 		{"no deletes", 2, Condition{Methods: []string{"tools/call"}, Tools: []string{"delete_*"}},
 			Action{Kind: actDeny, Text: "deletes are off on this host"}},
-		{"hide them", 3, Condition{Methods: []string{"tools/list"}, Dir: &toClient},
+		{"hide them", 3, Condition{Methods: []string{"tools/list"}, Dirs: toClient},
 			Action{Kind: actRemove, Remove: []rulePath{rulePathOf(t, "/result/tools[name=delete_*]")}}},
 		{"sandbox", 4, Condition{Tools: []string{"read_file"}}, Action{Kind: actRequire, Demands: []Demand{
 			{At: rulePathOf(t, "/params/arguments/path"), Match: regexp.MustCompile(`^/srv/data/[^.]*$`)}}}},
-		{"mask mails", 5, Condition{Dir: &toClient}, Action{Kind: actReplace, Replace: mails}},
+		{"mask mails", 5, Condition{Dirs: toClient}, Action{Kind: actReplace, Replace: mails}},
 		{"canned", 6, Condition{Tools: []string{"weather"}},
 			Action{Kind: actAnswer, Result: `{"content": [{"type": "text", "text": "sunny"}]}`}},
 		{"slow search", 7, Condition{Tools: []string{"search"}, Every: 3}, Action{Kind: actDelay, Delay: 2 * time.Second}},
@@ -64,8 +64,8 @@ func TestParseRulesExample(t *testing.T) {
 
 func compareRules(t *testing.T, got, want *RuleSet) {
 	t.Helper()
-	if reflect.DeepEqual(got, want) {
-		return
+	for _, rule := range got.Rules {
+		rule.When.texts = nil
 	}
 	if got.Deny != want.Deny || len(got.Rules) != len(want.Rules) {
 		t.Fatalf("got deny %v and %d rules, want %v and %d", got.Deny, len(got.Rules), want.Deny, len(want.Rules))
@@ -103,7 +103,6 @@ func TestRulesInDocs(t *testing.T) {
 
 // TestParseRules reads files of one rule, which is given without its name.
 func TestParseRules(t *testing.T) {
-	toServer := ToServer
 	zero := 0.0
 	log := Action{Kind: actLog}
 	when := func(c Condition) Rule { return Rule{When: c, Action: log} }
@@ -123,8 +122,8 @@ func TestParseRules(t *testing.T) {
 			when(Condition{Prompts: []string{"p*"}, URIs: []string{"file:///*"}, Transports: []string{"stdio", "http"}})},
 		{`"when": {"ip": ["10.1.2.3/8", "::1"]}, "log": true`,
 			when(Condition{IPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}})},
-		{`"when": {"dir": ["to-server"]}, "log": true`, when(Condition{Dir: &toServer})},
-		{`"when": {"dir": ["to-client", "to-server"]}, "log": true`, when(Condition{})},
+		{`"when": {"dir": ["to-server"]}, "log": true`, when(Condition{Dirs: []Direction{ToServer}})},
+		{`"when": {"dir": ["to-client", "to-server"]}, "log": true`, when(Condition{Dirs: []Direction{ToClient, ToServer}})},
 		{`"when": {"where": {"/method": "^x", "/params/a~1b/*": {"b": 1.0, "a": [true]}, "/id": null}}, "log": true`,
 			when(Condition{Where: []Demand{{At: path("/method"), Match: regexp.MustCompile("^x")},
 				{At: path("/params/a~1b/*"), Value: `{"a":[true],"b":1}`}, {At: path("/id"), Value: "null"}}})},

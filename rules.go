@@ -60,7 +60,7 @@ func newRuleBook(set *RuleSet, last *ruleBook) *ruleBook {
 	slices.Reverse(b.order[ToClient])
 	for _, r := range set.Rules {
 		b.hides = b.hides || r.Kind == actDeny
-		if c := &r.When; c.Dir == nil || *c.Dir == ToClient {
+		if c := &r.When; c.Dirs == nil || slices.Contains(c.Dirs, ToClient) {
 			b.guards = b.guards || r.Kind == actDeny || r.Kind == actRequire
 			b.byCall = b.byCall || c.Methods != nil || c.Tools != nil || c.Prompts != nil || c.URIs != nil
 		}
@@ -95,9 +95,8 @@ type ruling struct {
 	notes []RuleNote    // that do not show in m or err
 	by    *Rule         // the one that ended it, so that m meets no other; nil if none did
 	// trace hears what a rule does; if that begins with notApplied, why it does nothing although it concerns m.
-	trace func(rule *Rule, what string)
-	// missed, if not nil, hears why a rule does not concern m: for want of a condition, and if that is where, of a demand.
-	missed func(rule *Rule, condition string, demand *Demand)
+	trace  func(rule *Rule, what string)
+	missed func(rule *Rule, condition string) // if not nil, hears of which condition m did not meet
 }
 
 // Intercept applies the rules to m.
@@ -187,24 +186,21 @@ func (b *ruleBook) judge(x *meeting, v *ruling) {
 // meet applies one rule to x.m.
 func (b *ruleBook) meet(x *meeting, v *ruling, r *Rule) {
 	if !r.concerns(x) {
-		v.miss(r, "dir", nil)
+		v.miss(r, "dir")
 		return
 	}
 	found, missed := r.When.holds(x)
-	var demand *Demand
 	if found == holds {
-		missed = "where"
-		found, demand = r.When.where(x)
+		found, missed = r.When.where(x), "where"
 	}
 	if found == holds {
-		demand = nil
 		if missed = b.counts[r.Name].takes(&r.When); missed != "" {
 			found = fails
 		}
 	}
 	switch {
 	case found == fails:
-		v.miss(r, missed, demand)
+		v.miss(r, missed)
 	case found == holds:
 		v.apply(x, r)
 	case r.Kind == actDeny || r.Kind == actRequire:
@@ -215,9 +211,9 @@ func (b *ruleBook) meet(x *meeting, v *ruling, r *Rule) {
 }
 
 // miss says why r does not concern a message.
-func (v *ruling) miss(r *Rule, condition string, demand *Demand) {
+func (v *ruling) miss(r *Rule, condition string) {
 	if v.missed != nil {
-		v.missed(r, condition, demand)
+		v.missed(r, condition)
 	}
 }
 

@@ -122,7 +122,7 @@ func (x *meeting) reference(key string) (value string, found holding) {
 // call it.
 func (c *Condition) holds(x *meeting) (found holding, missed string) {
 	switch {
-	case c.Dir != nil && *c.Dir != x.dir:
+	case c.Dirs != nil && !slices.Contains(c.Dirs, x.dir):
 		return fails, "dir"
 	case !matchesAny(c.Methods, x.method()):
 		return fails, "method"
@@ -159,18 +159,17 @@ func matchesAny(patterns []string, s string) bool {
 }
 
 // where looks at the values that a condition names. If one of them fails, it does not matter what is unclear about another.
-// missed is the one that decides, nil if x holds.
-func (c *Condition) where(x *meeting) (found holding, missed *Demand) {
-	found = holds
+func (c *Condition) where(x *meeting) holding {
+	found := holds
 	for i := range c.Where {
-		switch h := c.Where[i].any(x.m.Raw); h {
+		switch c.Where[i].any(x.m.Raw) {
 		case fails:
-			return fails, &c.Where[i]
+			return fails
 		case unclear:
-			found, missed = unclear, &c.Where[i]
+			found = unclear
 		}
 	}
-	return found, missed
+	return found
 }
 
 // any reports whether one of the values to which d leads is as it demands.
@@ -196,14 +195,6 @@ func (d *Demand) any(text string) holding {
 func (d *Demand) all(text string) bool {
 	values, odd := d.At.find(text)
 	return !odd && len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return d.fits(v) != holds })
-}
-
-// String is d as in a rule file, nearly.
-func (d *Demand) String() string {
-	if d.Match != nil {
-		return d.At.String() + " " + quote(d.Match.String())
-	}
-	return d.At.String() + " " + d.Value
 }
 
 // fits reports whether the JSON text value is what d demands.
@@ -260,5 +251,5 @@ func mixed(n uint64) uint64 {
 // concerns reports whether r is about a message of this kind at all. What denies, answers or breaks is about what begins
 // something, unless the rule says where its messages go.
 func (r *Rule) concerns(x *meeting) bool {
-	return x.m.Kind != Response || r.When.Dir != nil || !r.Kind.ends() && r.Kind != actDelay
+	return x.m.Kind != Response || r.When.Dirs != nil || !r.Kind.ends() && r.Kind != actDelay
 }
