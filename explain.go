@@ -217,7 +217,7 @@ func (e *explainer) message(text, number string) *Explanation {
 	if err != nil {
 		return e.unreadable(err)
 	}
-	m.Dir = e.direction()
+	m.Dir, _ = parseDirection(e.c.Dir) // without -dir to the server
 	note := ""
 	if m.Kind == Response {
 		note = e.answers(m)
@@ -232,14 +232,6 @@ func (e *explainer) message(text, number string) *Explanation {
 		e.calls[canonicalID(m.ID)] = &explainedCall{PendingCall{Message: m}, number, out.Outcome != fatePasses && out.Outcome != fateChanged}
 	}
 	return out
-}
-
-// direction is where calls and notifications go.
-func (e *explainer) direction() Direction {
-	if e.c.Dir == dirToClient {
-		return ToClient
-	}
-	return ToServer
 }
 
 // answers finds the call that a response answers, and says which it is.
@@ -275,7 +267,8 @@ func (e *explainer) meeting(m *Message) *meeting {
 
 // unreadable explains what is JSON but no message.
 func (e *explainer) unreadable(err error) *Explanation {
-	m := &Message{Dir: e.direction()}
+	m := &Message{}
+	m.Dir, _ = parseDirection(e.c.Dir)
 	out := &Explanation{Kind: "none", Dir: dirOf(m), Outcome: fateRefused, Why: err.Error()}
 	if m.Dir == ToServer {
 		refusal := parseRefusal(err)

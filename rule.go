@@ -33,8 +33,7 @@ type Condition struct {
 	Where      []Demand
 	Every      int64    // each so many-th message of those that meet the above
 	Chance     *float64 // of those, this part
-	Seed       uint64   // of the chance
-	Seeded     bool     // else each start of the program has another seed
+	Seed       *uint64  // of the chance; nil for another one at each start of the program
 	First      int64    // of those, so many
 
 	texts map[string]string // of each of these, its JSON text in the file, for people
@@ -64,10 +63,13 @@ const (
 	actTag
 )
 
-// String is the word.
-func (k actionKind) String() string {
-	return [...]string{"allow", "deny", "require", "set", "remove", "replace", "answer", "delay", "fault", "log", "tag"}[k]
+// actionWords returns the words of all kinds, in their order.
+func actionWords() []string {
+	return []string{"allow", "deny", "require", "set", "remove", "replace", "answer", "delay", "fault", "log", "tag"}
 }
+
+// String is the word.
+func (k actionKind) String() string { return actionWords()[k] }
 
 // ends reports whether a rule of this kind that meets a message is the last to do so.
 func (k actionKind) ends() bool {

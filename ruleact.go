@@ -110,7 +110,7 @@ func (v *ruling) become(x *meeting, text, what string, rules ...*Rule) {
 // contents, and a notification, which nobody answers, is lost.
 func (v *ruling) answer(x *meeting, r *Rule) {
 	if x.m.Kind == Notification {
-		v.lose(x, r, "answer", false)
+		v.lose(r, "answer", false)
 		return
 	}
 	body := `"error":` + r.Failure
@@ -142,7 +142,7 @@ func (v *ruling) fault(x *meeting, r *Rule) {
 	what := "fault " + r.Fault
 	switch r.Fault {
 	case faultDrop, faultDisconnect:
-		v.lose(x, r, what, r.Fault == faultDisconnect)
+		v.lose(r, what, r.Fault == faultDisconnect)
 	case faultTimeout:
 		v.failOrLose(x, r, what, &Error{Code: 504, Text: "call took too long"})
 	case faultError:
@@ -164,14 +164,14 @@ func (v *ruling) fault(x *meeting, r *Rule) {
 // failOrLose refuses what can be refused.
 func (v *ruling) failOrLose(x *meeting, r *Rule, what string, e *Error) {
 	if x.m.Kind == Notification {
-		v.lose(x, r, what, false)
+		v.lose(r, what, false)
 		return
 	}
 	v.fail(e, r, what)
 }
 
-// lose lets x.m vanish.
-func (v *ruling) lose(x *meeting, r *Rule, what string, cut bool) {
+// lose lets a message vanish.
+func (v *ruling) lose(r *Rule, what string, cut bool) {
 	v.note(r, what)
 	v.err = &Loss{Cut: cut, Cause: fmt.Errorf("rule %q: %s", r.Name, what)}
 }

@@ -42,14 +42,15 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 			f.expect(m, err == nil && part >= 0 && part <= 1, "a number from 0 to 1")
 			c.Chance = &part
 		case "seed":
-			c.Seed, c.Seeded = uint64(f.number(m, 0)), true
+			seed := uint64(f.number(m, 0))
+			c.Seed = &seed
 		case "first":
 			c.First = f.number(m, 1)
 		default:
 			*patterns[m.key] = listOf(f, m, parseText)
 		}
 	}
-	if c.Seeded && c.Chance == nil {
+	if c.Seed != nil && c.Chance == nil {
 		f.fail(nodes["seed"].at, "seed: means nothing without chance")
 	}
 	if c.Tools != nil && !canMatch(c.Methods, "tools/call") {
@@ -68,11 +69,12 @@ func canMatch(patterns []string, names ...string) bool {
 	})
 }
 
+// parseDirection reads a direction. Anything else than a word for one is ToServer, with an error.
 func parseDirection(s string) (Direction, error) {
-	if s == "to-client" {
+	if s == dirToClient {
 		return ToClient, nil
 	}
-	_, err := oneOf("to-server", "to-client")(s)
+	_, err := oneOf(dirToServer, dirToClient)(s)
 	return ToServer, err
 }
 

@@ -255,14 +255,6 @@ func (f *ruleFile) rules(n ruleNode, set *RuleSet) {
 	f.in = ""
 }
 
-// actionWords returns the words of all kinds of actions, in their order.
-func actionWords() (words []string) {
-	for k := actAllow; k <= actTag; k++ {
-		words = append(words, k.String())
-	}
-	return words
-}
-
 // rule reads n, the rule that is the number-th of the file.
 func (f *ruleFile) rule(n ruleNode, number int, rule *Rule) {
 	rule.Name = fmt.Sprintf("rule %d", number)

@@ -36,7 +36,7 @@ func rulePathOf(t *testing.T, s string) rulePath {
 }
 
 func TestParseRulesExample(t *testing.T) {
-	toClient, chance := []Direction{ToClient}, 0.1
+	toClient, chance, seed := []Direction{ToClient}, 0.1, uint64(7)
 	mails, err := newTextReplacer(`[\w.]+@[\w.]+`, "<mail>")
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestParseRulesExample(t *testing.T) {
 		{"canned", 6, Condition{Tools: []string{"weather"}},
 			Action{Kind: actAnswer, Result: `{"content": [{"type": "text", "text": "sunny"}]}`}},
 		{"slow search", 7, Condition{Tools: []string{"search"}, Every: 3}, Action{Kind: actDelay, Delay: 2 * time.Second}},
-		{"flaky", 8, Condition{Tools: []string{"fetch"}, Chance: &chance, Seed: 7, Seeded: true},
+		{"flaky", 8, Condition{Tools: []string{"fetch"}, Chance: &chance, Seed: &seed},
 			Action{Kind: actFault, Fault: faultDisconnect}},
 	}}
 	compareRules(t, got, want)

@@ -68,9 +68,9 @@ func newRuleBook(set *RuleSet, last *ruleBook) *ruleBook {
 			b.counts[r.Name] = last.counts[r.Name]
 			continue
 		}
-		b.counts[r.Name] = &ruleCount{seed: r.When.Seed}
-		if !r.When.Seeded {
-			b.counts[r.Name].seed = rand.Uint64()
+		b.counts[r.Name] = &ruleCount{seed: rand.Uint64()}
+		if r.When.Seed != nil {
+			b.counts[r.Name].seed = *r.When.Seed
 		}
 	}
 	return b
