@@ -67,10 +67,8 @@ func (v *ruling) fail(e *Error, r *Rule, what string) {
 
 // edit changes x.m.
 func (v *ruling) edit(x *meeting, r *Rule) {
-	text, count, odd := x.m.Raw, 0, false
-	step := func(next string, n int, unclear bool) {
-		text, count, odd = next, count+n, odd || unclear
-	}
+	text, odd := x.m.Raw, false
+	step := func(next string, unclear bool) { text, odd = next, odd || unclear }
 	for _, a := range r.Set {
 		step(a.At.set(text, a.Value))
 	}

@@ -47,11 +47,11 @@ func (b *ruleBook) hide(x *meeting, v *ruling) {
 		}
 		return rule != nil
 	}
-	text, n, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(v.m.Raw)
+	text, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(v.m.Raw)
 	switch {
 	case odd:
 		v.refuse(x, b.last, "deny: "+unclearText)
-	case n > 0:
+	case text != v.m.Raw:
 		v.become(x, text, "hide what is denied", by...)
 	}
 }

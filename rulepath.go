@@ -109,27 +109,27 @@ func (p rulePath) locate(text string) (found []span, odd bool) {
 	return w.found, false
 }
 
-// remove returns a message without the n members and elements to which p leads. It is unchanged if that is odd.
-func (p rulePath) remove(text string) (changed string, n int, odd bool) {
+// remove returns a message without the members and elements to which p leads. It is unchanged if that is odd.
+func (p rulePath) remove(text string) (changed string, odd bool) {
 	return p.change(text, pathWalk{task: pathRemoves})
 }
 
-// set returns a message in which the n values to which p leads are value, a JSON text. It is unchanged if that is odd.
+// set returns a message in which the values to which p leads are value, a JSON text. It is unchanged if that is odd.
 //
 // A member of an object to which p leads but for the last token is added at its end if it is absent; the last token - adds
 // to an array. Objects on the way to that are added as well if p has neither * nor [KEY=PATTERN] nor, for a value in
 // what is added, an index. Of the message itself nothing is added but params where there is a method.
-func (p rulePath) set(text, value string) (changed string, n int, odd bool) {
+func (p rulePath) set(text, value string) (changed string, odd bool) {
 	return p.change(text, pathWalk{task: pathSets, value: value})
 }
 
-func (p rulePath) change(text string, w pathWalk) (changed string, n int, odd bool) {
+func (p rulePath) change(text string, w pathWalk) (changed string, odd bool) {
 	w.text, w.path = text, p
 	w.pass(w.space(0), p)
 	if w.odd {
-		return text, 0, true
+		return text, true
 	}
-	return w.done(), w.n, false
+	return w.done(), false
 }
 
 // A pathTask is what is done with the values to which a path leads.
@@ -149,7 +149,6 @@ type pathWalk struct {
 	value  string // to set
 	method bool   // the message has one
 	found  []span // of pathFinds
-	n      int    // values removed or set
 	odd    bool
 }
 
@@ -164,7 +163,6 @@ func (w *pathWalk) pass(i int, p rulePath) (end int) {
 		w.odd = true
 	case w.task == pathSets:
 		w.put(i, end, w.value)
-		w.n++
 	default:
 		w.found = append(w.found, span{i, end})
 	}
@@ -174,10 +172,7 @@ func (w *pathWalk) pass(i int, p rulePath) (end int) {
 // inside passes over an object or an array.
 func (w *pathWalk) inside(i int, p rulePath) (end int) {
 	object, closing := w.text[i] == '{', w.text[i]+2 // ASCII: "{|}" and "[\\]"
-	steps := pathStepper{step: p[0], index: -1}
-	if !object {
-		steps.index = w.index(p[0])
-	}
+	steps := pathStepper{step: p[0], odd: !object && !p[0].suitsArray()}
 	open := i + 1
 	behind, kept, hits := open, 0, 0 // the end of the last one; how many are left, and were led to
 	i = w.space(open)
@@ -195,7 +190,6 @@ func (w *pathWalk) inside(i int, p rulePath) (end int) {
 		hits += btoi(hit)
 		if hit && w.task == pathRemoves && len(p) == 1 {
 			i = w.skip(i)
-			w.n++
 			if kept > 0 {
 				w.put(behind, i, "")
 			}
@@ -222,20 +216,9 @@ func (w *pathWalk) inside(i int, p rulePath) (end int) {
 	return i + 1
 }
 
-// index returns of which element of an array the step is the index; -1 if it leads to none, or to some by other means.
-func (w *pathWalk) index(step pathStep) int {
-	if step.selects() || step.token == "*" || step.token == "-" {
-		return -1
-	}
-	if !isIndex(step.token) {
-		w.odd = true
-		return -1
-	}
-	n, err := strconv.Atoi(step.token)
-	if err != nil {
-		return -1 // there is no array as large
-	}
-	return n
+// suitsArray reports whether s can lead to an element of an array, or to the place behind the last one.
+func (s *pathStep) suitsArray() bool {
+	return s.selects() || s.token == "*" || s.token == "-" || isIndex(s.token)
 }
 
 // isIndex reports whether a token is an index, by RFC 6901 without zeros in front.
@@ -260,7 +243,6 @@ func (w *pathWalk) add(i int, any, object bool, p rulePath) {
 		text = "," + text
 	}
 	w.put(i, i, text)
-	w.n++
 }
 
 // named reports whether p leads to one value, through objects alone behind the first n steps.
@@ -284,11 +266,10 @@ func (p rulePath) around(value string) string {
 
 // A pathStepper says to which members of an object, or elements of an array, a step leads.
 type pathStepper struct {
-	step  pathStep
-	odd   bool
-	index int             // of an element
-	once  bool            // the step led to a member
-	keys  map[string]bool // of the members to which * led
+	step pathStep
+	odd  bool
+	once bool            // the step led to a member
+	keys map[string]bool // of the members to which * led
 }
 
 // member reports whether the step leads to the member of an object, each of which it is to be asked about.
@@ -316,7 +297,7 @@ func (s *pathStepper) element(w *pathWalk, i, n int) bool {
 		return s.step.pick(w.text[i:w.skip(i)])
 	}
 	if s.step.key == "" {
-		return s.step.token == "*" || n == s.index
+		return s.step.token == "*" || s.step.token == strconv.Itoa(n)
 	}
 	if w.text[i] != '{' {
 		return false

@@ -104,11 +104,10 @@ func TestPathFind(t *testing.T) {
 // A pathChange is a change along a path; want is "" if the text stays, as it does if odd.
 type pathChange struct {
 	path, text, want string
-	n                int
 	odd              bool
 }
 
-func (c pathChange) check(t *testing.T, change func(p rulePath, text string) (string, int, bool)) {
+func (c pathChange) check(t *testing.T, change func(p rulePath, text string) (string, bool)) {
 	t.Helper()
 	if c.want == "" {
 		c.want = c.text
@@ -117,27 +116,27 @@ func (c pathChange) check(t *testing.T, change func(p rulePath, text string) (st
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, n, odd := change(p, c.text); got != c.want || n != c.n || odd != c.odd {
-		t.Errorf("%s in %s: got %s, %d, %v, want %s, %d, %v", c.path, c.text, got, n, odd, c.want, c.n, c.odd)
+	if got, odd := change(p, c.text); got != c.want || odd != c.odd {
+		t.Errorf("%s in %s: got %s, %v, want %s, %v", c.path, c.text, got, odd, c.want, c.odd)
 	}
 }
 
 func TestPathRemove(t *testing.T) {
 	for _, c := range []pathChange{
-		{"/params/a", `{"params":{"a":1}}`, `{"params":{}}`, 1, false},
-		{"/params/a", "{\"params\":{\n  \"a\": 1\n}}", "{\"params\":{\n}}", 1, false},
-		{"/params/a", "{\"params\":{\n  \"a\": 1,\n  \"b\": 1.0\n}}", "{\"params\":{\n  \"b\": 1.0\n}}", 1, false},
-		{"/params/b", "{\"params\":{\n  \"a\": 1 ,\n  \"b\": 1.0\n}}", "{\"params\":{\n  \"a\": 1\n}}", 1, false},
-		{"/params/b", `{"params":{"a":1, "b":2, "c":3}}`, `{"params":{"a":1, "c":3}}`, 1, false},
-		{"/params/c", `{"params":{"a":1}}`, ``, 0, false},
-		{"/params/*", `{"params":{"a":1, "b":2 },"id":1}`, `{"params":{ },"id":1}`, 2, false},
-		{"/params/*", `{"params":[ ]}`, ``, 0, false},
-		{"/params/0", `{"params":[ 1 , 2 ]}`, `{"params":[ 2 ]}`, 1, false},
-		{"/params[n=a]", `{"params":[{"n":"a"},{"n":"a"}, 1,{"n":"a"} , 2, {"n":"a"}]}`, `{"params":[1 , 2]}`, 4, false},
-		{"/params/*/a", `{"params":[{"a":1},{"b":1,"a":2,"c":3},{}]}`, `{"params":[{},{"b":1,"c":3},{}]}`, 2, false},
-		{"/params", `{"id":1, "params":{} ,"method":"m"}`, `{"id":1 ,"method":"m"}`, 1, false},
-		{"/params/*/a", `{"params":[{"a":1},1]}`, ``, 0, true},
-		{"/params/a", `{"params":{"a":1,"A":2}}`, ``, 0, true},
+		{"/params/a", `{"params":{"a":1}}`, `{"params":{}}`, false},
+		{"/params/a", "{\"params\":{\n  \"a\": 1\n}}", "{\"params\":{\n}}", false},
+		{"/params/a", "{\"params\":{\n  \"a\": 1,\n  \"b\": 1.0\n}}", "{\"params\":{\n  \"b\": 1.0\n}}", false},
+		{"/params/b", "{\"params\":{\n  \"a\": 1 ,\n  \"b\": 1.0\n}}", "{\"params\":{\n  \"a\": 1\n}}", false},
+		{"/params/b", `{"params":{"a":1, "b":2, "c":3}}`, `{"params":{"a":1, "c":3}}`, false},
+		{"/params/c", `{"params":{"a":1}}`, ``, false},
+		{"/params/*", `{"params":{"a":1, "b":2 },"id":1}`, `{"params":{ },"id":1}`, false},
+		{"/params/*", `{"params":[ ]}`, ``, false},
+		{"/params/0", `{"params":[ 1 , 2 ]}`, `{"params":[ 2 ]}`, false},
+		{"/params[n=a]", `{"params":[{"n":"a"},{"n":"a"}, 1,{"n":"a"} , 2, {"n":"a"}]}`, `{"params":[1 , 2]}`, false},
+		{"/params/*/a", `{"params":[{"a":1},{"b":1,"a":2,"c":3},{}]}`, `{"params":[{},{"b":1,"c":3},{}]}`, false},
+		{"/params", `{"id":1, "params":{} ,"method":"m"}`, `{"id":1 ,"method":"m"}`, false},
+		{"/params/*/a", `{"params":[{"a":1},1]}`, ``, true},
+		{"/params/a", `{"params":{"a":1,"A":2}}`, ``, true},
 	} {
 		c.check(t, rulePath.remove)
 	}
@@ -145,39 +144,39 @@ func TestPathRemove(t *testing.T) {
 
 func TestPathSet(t *testing.T) {
 	for _, c := range []pathChange{
-		{"/params/a", `{"params":{"a" : 1 ,"b":2}}`, `{"params":{"a" : [0] ,"b":2}}`, 1, false},
-		{"/params/a", `{"params":{ "b":2 }}`, `{"params":{ "b":2,"a":[0] }}`, 1, false},
-		{"/params/a", `{"params":{ }}`, `{"params":{"a":[0] }}`, 1, false},
-		{`/params/a"~1`, `{"params":{}}`, `{"params":{"a\"/":[0]}}`, 1, false},
-		{"/params/a/b/c", `{"params":{"x":1}}`, `{"params":{"x":1,"a":{"b":{"c":[0]}}}}`, 1, false},
-		{"/params/a/b/c", `{"params":{"a":{}}}`, `{"params":{"a":{"b":{"c":[0]}}}}`, 1, false},
-		{"/params/a", `{"id":1,"method":"m"}`, `{"id":1,"method":"m","params":{"a":[0]}}`, 1, false},
-		{"/params", `{"id":1,"method":"m" }`, `{"id":1,"method":"m","params":[0] }`, 1, false},
-		{"/params/a", `{"id":1,"result":{}}`, ``, 0, false},
-		{"/result/a", `{"id":1,"error":{}}`, ``, 0, false},
-		{"/error", `{"id":1,"result":{}}`, ``, 0, false},
-		{"/result", `{"id":1,"result":{}}`, `{"id":1,"result":[0]}`, 1, false},
-		{"/params/-", `{"params":[ ]}`, `{"params":[[0] ]}`, 1, false},
-		{"/params/-", `{"params":[1 ]}`, `{"params":[1,[0] ]}`, 1, false},
-		{"/params/-", `{"params":{}}`, `{"params":{"-":[0]}}`, 1, false},
-		{"/params/-/a", `{"params":[{}]}`, ``, 0, false},
-		{"/params/a/-", `{"params":{}}`, ``, 0, false},
-		{"/params/a/0", `{"params":{}}`, ``, 0, false},
-		{"/params/0", `{"params":{}}`, `{"params":{"0":[0]}}`, 1, false},
-		{"/params/0/a", `{"params":{}}`, `{"params":{"0":{"a":[0]}}}`, 1, false},
-		{"/params/1", `{"params":[1,2]}`, `{"params":[1,[0]]}`, 1, false},
-		{"/params/2", `{"params":[1,2]}`, ``, 0, false},
-		{"/params/*", `{"params":{"a":1,"b":{}}}`, `{"params":{"a":[0],"b":[0]}}`, 2, false},
-		{"/params/*", `{"params":{}}`, ``, 0, false},
-		{"/params/*/a", `{"params":[{"a":1},{},{"b":2}]}`, `{"params":[{"a":[0]},{"a":[0]},{"b":2,"a":[0]}]}`, 3, false},
-		{"/params/*/a/b", `{"params":[{"a":{}},{}]}`, `{"params":[{"a":{"b":[0]}},{}]}`, 1, false},
-		{"/params[n=a]/x", `{"params":[{"n":"a"},{"n":"b"}]}`, `{"params":[{"n":"a","x":[0]},{"n":"b"}]}`, 1, false},
-		{"/params/x[n=a]/x", `{"params":{}}`, ``, 0, false},
-		{"/params/a", `{"params":{"A":1}}`, ``, 0, true},
-		{"/params/a/b", `{"params":{"a":null}}`, ``, 0, true},
-		{"/params/a", `{"params":[]}`, ``, 0, true},
+		{"/params/a", `{"params":{"a" : 1 ,"b":2}}`, `{"params":{"a" : [0] ,"b":2}}`, false},
+		{"/params/a", `{"params":{ "b":2 }}`, `{"params":{ "b":2,"a":[0] }}`, false},
+		{"/params/a", `{"params":{ }}`, `{"params":{"a":[0] }}`, false},
+		{`/params/a"~1`, `{"params":{}}`, `{"params":{"a\"/":[0]}}`, false},
+		{"/params/a/b/c", `{"params":{"x":1}}`, `{"params":{"x":1,"a":{"b":{"c":[0]}}}}`, false},
+		{"/params/a/b/c", `{"params":{"a":{}}}`, `{"params":{"a":{"b":{"c":[0]}}}}`, false},
+		{"/params/a", `{"id":1,"method":"m"}`, `{"id":1,"method":"m","params":{"a":[0]}}`, false},
+		{"/params", `{"id":1,"method":"m" }`, `{"id":1,"method":"m","params":[0] }`, false},
+		{"/params/a", `{"id":1,"result":{}}`, ``, false},
+		{"/result/a", `{"id":1,"error":{}}`, ``, false},
+		{"/error", `{"id":1,"result":{}}`, ``, false},
+		{"/result", `{"id":1,"result":{}}`, `{"id":1,"result":[0]}`, false},
+		{"/params/-", `{"params":[ ]}`, `{"params":[[0] ]}`, false},
+		{"/params/-", `{"params":[1 ]}`, `{"params":[1,[0] ]}`, false},
+		{"/params/-", `{"params":{}}`, `{"params":{"-":[0]}}`, false},
+		{"/params/-/a", `{"params":[{}]}`, ``, false},
+		{"/params/a/-", `{"params":{}}`, ``, false},
+		{"/params/a/0", `{"params":{}}`, ``, false},
+		{"/params/0", `{"params":{}}`, `{"params":{"0":[0]}}`, false},
+		{"/params/0/a", `{"params":{}}`, `{"params":{"0":{"a":[0]}}}`, false},
+		{"/params/1", `{"params":[1,2]}`, `{"params":[1,[0]]}`, false},
+		{"/params/2", `{"params":[1,2]}`, ``, false},
+		{"/params/*", `{"params":{"a":1,"b":{}}}`, `{"params":{"a":[0],"b":[0]}}`, false},
+		{"/params/*", `{"params":{}}`, ``, false},
+		{"/params/*/a", `{"params":[{"a":1},{},{"b":2}]}`, `{"params":[{"a":[0]},{"a":[0]},{"b":2,"a":[0]}]}`, false},
+		{"/params/*/a/b", `{"params":[{"a":{}},{}]}`, `{"params":[{"a":{"b":[0]}},{}]}`, false},
+		{"/params[n=a]/x", `{"params":[{"n":"a"},{"n":"b"}]}`, `{"params":[{"n":"a","x":[0]},{"n":"b"}]}`, false},
+		{"/params/x[n=a]/x", `{"params":{}}`, ``, false},
+		{"/params/a", `{"params":{"A":1}}`, ``, true},
+		{"/params/a/b", `{"params":{"a":null}}`, ``, true},
+		{"/params/a", `{"params":[]}`, ``, true},
 	} {
-		c.check(t, func(p rulePath, text string) (string, int, bool) { return p.set(text, "[0]") })
+		c.check(t, func(p rulePath, text string) (string, bool) { return p.set(text, "[0]") })
 	}
 }
 
@@ -329,11 +328,11 @@ func replaceStrings(r *textReplacer, v any) any {
 func checkReplaceIn(t *testing.T, p rulePath, text string) {
 	r := testReplacer(t, `(?i)[a-m\x{FFFD}]\b`, `<$0"`)
 	each := func(v any) any { return replaceStrings(r, v) }
-	got, n, odd := r.replace(text, p)
+	got, odd := r.replace(text, p)
 	naive := naivePath{path: p, each: each}
 	want, _ := naive.follow(decodeJSON(text), p)
-	if odd != naive.odd || (odd || n == 0) && got != text || !odd && encodeJSON(decodeJSON(got)) != encodeJSON(want) {
-		t.Fatalf("%v in %s: got %s, %d, %v, want %s, %v", p, text, got, n, odd, encodeJSON(want), naive.odd)
+	if odd != naive.odd || (odd || naive.n == 0) && got != text || !odd && encodeJSON(decodeJSON(got)) != encodeJSON(want) {
+		t.Fatalf("%v in %s: got %s, %v, want %s, %v", p, text, got, odd, encodeJSON(want), naive.odd)
 	}
 	message := decodeJSON(text).(map[string]any)
 	for _, key := range []string{"params", "result", "error"} {
@@ -341,7 +340,7 @@ func checkReplaceIn(t *testing.T, p rulePath, text string) {
 			message[key] = each(v)
 		}
 	}
-	if got, _, odd := r.replace(text, nil); odd || encodeJSON(decodeJSON(got)) != encodeJSON(message) {
+	if got, odd := r.replace(text, nil); odd || encodeJSON(decodeJSON(got)) != encodeJSON(message) {
 		t.Fatalf("%s: got %s, %v, want %s", text, got, odd, encodeJSON(message))
 	}
 }
@@ -377,21 +376,21 @@ func FuzzRulePath(f *testing.F) {
 		if clear {
 			checkReplaceIn(t, p, text)
 		}
-		for task, change := range map[pathTask]func() (string, int, bool){
-			pathRemoves: func() (string, int, bool) { return p.remove(text) },
-			pathSets:    func() (string, int, bool) { return p.set(text, value) },
+		for task, change := range map[pathTask]func() (string, bool){
+			pathRemoves: func() (string, bool) { return p.remove(text) },
+			pathSets:    func() (string, bool) { return p.set(text, value) },
 		} {
-			got, n, isOdd := change()
-			if isOdd != odd || (odd || n == 0) && got != text || !json.Valid([]byte(got)) {
-				t.Fatalf("%d %s in %s: got %s, %d, %v", task, path, text, got, n, isOdd)
+			got, isOdd := change()
+			if isOdd != odd || odd && got != text || !json.Valid([]byte(got)) {
+				t.Fatalf("%d %s in %s: got %s, %v", task, path, text, got, isOdd)
 			}
 			if odd || !clear {
 				continue
 			}
 			naive := naivePath{path: p, task: task, value: decodeJSON(value)}
 			want, _ := naive.follow(decodeJSON(text), p)
-			if encodeJSON(decodeJSON(got)) != encodeJSON(want) || n != naive.n {
-				t.Fatalf("%d %s in %s: got %s, %d, want %s, %d", task, path, text, got, n, encodeJSON(want), naive.n)
+			if encodeJSON(decodeJSON(got)) != encodeJSON(want) || naive.n == 0 && got != text {
+				t.Fatalf("%d %s in %s: got %s, want %s", task, path, text, got, encodeJSON(want))
 			}
 			if _, err := Parse(got); err != nil && len(p) > 1 && !ambiguous(got) && p[0].token == "params" && scanDepth(got) <= maxDepth {
 				t.Fatalf("%d %s in %s: got %s, which is refused: %v", task, path, text, got, err)

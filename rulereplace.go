@@ -154,8 +154,8 @@ func needOf(re *syntax.Regexp) (n matchNeed) {
 	return n
 }
 
-// in returns s with its n matches replaced.
-func (r *textReplacer) in(s string) (changed string, n int) {
+// in returns s with its matches replaced.
+func (r *textReplacer) in(s string) string {
 	var out []byte
 	copied := 0 // s up to here is in out
 	for from, to, ok := r.run(s, 0); ok; from, to, ok = r.run(s, to) {
@@ -168,16 +168,15 @@ func (r *textReplacer) in(s string) (changed string, n int) {
 			out = append(out, s[copied:from+m[0]]...)
 			out = r.match.ExpandString(out, r.with, part, m)
 			copied = from + m[1]
-			n++
 		}
 		if !r.narrow {
 			break
 		}
 	}
-	if n == 0 {
-		return s, 0
+	if copied == 0 && len(out) == 0 {
+		return s
 	}
-	return string(append(out, s[copied:]...)), n
+	return string(append(out, s[copied:]...))
 }
 
 // matches returns where in a part of a string the matches are. Mostly the first leaves no room for others.
@@ -228,9 +227,9 @@ func (r *textReplacer) run(s string, at int) (from, to int, ok bool) {
 }
 
 // replace returns a message with what matches replaced in all strings, not keys, that are in params, in result and in
-// error, or, if in is not nil, in the values to which in leads; it must lead into those three. Of the strings that are
-// now others n matches were replaced; all else is as it was. odd is as in [rulePath.find]; the message is then unchanged.
-func (r *textReplacer) replace(text string, in rulePath) (changed string, n int, odd bool) {
+// error, or, if in is not nil, in the values to which in leads; it must lead into those three. All else is as it was. odd
+// is as in [rulePath.find]; the message is then unchanged.
+func (r *textReplacer) replace(text string, in rulePath) (changed string, odd bool) {
 	w := edit{scanner: scanner{text: text}}
 	var places []span
 	if in != nil {
@@ -242,10 +241,10 @@ func (r *textReplacer) replace(text string, in rulePath) (changed string, n int,
 	}
 	for _, at := range places {
 		if r.mayBeIn(text[at.from:at.to]) {
-			n += r.inStrings(&w, at)
+			r.inStrings(&w, at)
 		}
 	}
-	return w.done(), n, odd
+	return w.done(), odd
 }
 
 // mayBeIn reports whether a JSON text may have strings with a match.
@@ -253,12 +252,12 @@ func (r *textReplacer) mayBeIn(text string) bool {
 	return strings.Contains(text, r.need.literal) || strings.Contains(text, r.escape)
 }
 
-// inStrings replaces the n matches in the strings at a place.
-func (r *textReplacer) inStrings(w *edit, at span) (n int) {
+// inStrings replaces the matches in the strings at a place.
+func (r *textReplacer) inStrings(w *edit, at span) {
 	for i := at.from; ; {
 		from := strings.IndexByte(w.text[i:at.to], '"')
 		if from < 0 {
-			return n
+			return
 		}
 		from += i
 		i, _ = skipString(w.text, from)
@@ -267,9 +266,8 @@ func (r *textReplacer) inStrings(w *edit, at span) (n int) {
 			continue // a key
 		}
 		s := decode(inside)
-		if t, matches := r.in(s); t != s {
+		if t := r.in(s); t != s {
 			w.put(from, i, quote(t))
-			n += matches
 		}
 	}
 }
