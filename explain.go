@@ -135,27 +135,21 @@ func readAll(ctx context.Context, in io.Reader, max int) (text string, err error
 }
 
 // messages explains those in text. The error is a *[UsageError] if some of it is not JSON, and errFound if a message would
-// be refused or lost.
+// be refused or lost. That w fails shows when it is flushed.
 func (e *explainer) messages(text string, w *bufio.Writer) error {
 	s := scanner{text: text}
 	line, counted := 1, 0
-	i := s.space(0)
-	for ; i < len(text); i = s.space(i) {
-		end := s.value(i, -1, fieldNone)
-		if s.fault != nil {
-			break
+	for i := s.space(0); i < len(text); i = s.space(i) {
+		from := i
+		if i = s.skip(i); s.fault != nil {
+			line, column := lineColumn(text, s.fault.Offset)
+			return errStdin(":%d:%d: %s", line, column, s.fault.Reason)
 		}
-		line, counted = line+strings.Count(text[counted:i], "\n"), i
+		line, counted = line+strings.Count(text[counted:from], "\n"), from
 		e.count++
-		if err := e.value(text[i:end], line, w); err != nil {
-			return err
-		}
-		i = end
+		e.value(text[from:i], line, w)
 	}
 	switch {
-	case s.fault != nil:
-		line, column := lineColumn(text, s.fault.Offset)
-		return errStdin(":%d:%d: %s", line, column, s.fault.Reason)
 	case e.count == 0:
 		return errStdin(" is empty: want JSON-RPC messages, one after the other")
 	case e.bad:
@@ -165,45 +159,38 @@ func (e *explainer) messages(text string, w *bufio.Writer) error {
 }
 
 // value explains a JSON text of stdin: a message, or an array of them.
-func (e *explainer) value(text string, line int, w *bufio.Writer) error {
+func (e *explainer) value(text string, line int, w *bufio.Writer) {
 	number := strconv.Itoa(e.count)
-	texts := []string{text}
-	batch := text[0] == '['
-	if batch {
-		var err error
-		if texts, err = splitBatch(text, maxBatch); err != nil {
-			return e.show(e.unreadable(err), number, line, w)
-		}
+	if text[0] != '[' {
+		e.show(e.message(text, number), number, line, w)
+		return
+	}
+	texts, err := splitBatch(text, maxBatch)
+	if err != nil {
+		e.show(e.unreadable(err), number, line, w)
 	}
 	for i, one := range texts {
-		n := number
-		if batch {
-			n += "." + strconv.Itoa(i+1)
-		}
-		x := e.message(one, n)
-		if batch && cmp.Or(e.c.Revision, e.s.Revision()) != batchRevision {
+		inner := number + "." + strconv.Itoa(i+1)
+		x := e.message(one, inner)
+		if cmp.Or(e.c.Revision, e.s.Revision()) != batchRevision {
 			x.Note = strings.TrimPrefix(x.Note+"; it is in an array, which is refused but in "+batchRevision, "; ")
 		}
-		if err := e.show(x, n, line, w); err != nil {
-			return err
-		}
+		e.show(x, inner, line, w)
 	}
-	return nil
 }
 
 // show prints x, the explanation of a message.
-func (e *explainer) show(x *Explanation, number string, line int, w *bufio.Writer) error {
+func (e *explainer) show(x *Explanation, number string, line int, w *bufio.Writer) {
 	x.Message, x.Line = number, line
 	e.bad = e.bad || isBad(x.Outcome)
 	if e.c.JSON {
-		_, err := fmt.Fprintln(w, encodeJSON(x))
-		return err
+		fmt.Fprintln(w, encodeJSON(x))
+		return
 	}
 	if number != "1" {
 		w.WriteByte('\n')
 	}
 	x.print(w, "")
-	return nil
 }
 
 // isBad reports whether something does not get to whom it is for, nor is there an answer that was asked for.

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -135,37 +134,28 @@ func (v *ruling) answer(x *meeting, r *Rule) {
 	v.m = m
 }
 
-// fault breaks something.
+// fault breaks something. A notification has no answer that could be an error, so it is lost.
 func (v *ruling) fault(x *meeting, r *Rule) {
-	what := "fault " + r.Fault
-	switch r.Fault {
-	case faultDrop, faultDisconnect:
-		v.lose(r, what, r.Fault == faultDisconnect)
-	case faultTimeout:
-		v.failOrLose(x, r, what, &Error{Code: 504, Text: "call took too long"})
-	case faultError:
-		what += ":" + strconv.Itoa(r.Code)
-		v.failOrLose(x, r, what, &Error{Code: r.Code, Status: 200, Text: "injected error"})
-	case faultDuplicate:
+	what, e := "fault "+r.Fault, &Error{Code: 504, Text: "call took too long"}
+	if r.Fault == faultError {
+		what, e = fmt.Sprintf("%s:%d", what, r.Code), &Error{Code: r.Code, Status: 200, Text: "injected error"}
+	}
+	switch {
+	case r.Fault == faultDuplicate:
 		v.note(r, what)
 		v.m = x.m.ruled()
 		v.m.Ruled.Twice = true
-	case faultMalformed:
+	case r.Fault == faultMalformed:
 		v.note(r, what)
 		half := *x.m
 		half.Raw = half.Raw[:len(half.Raw)/2]
 		v.m = x.m.changed(&half, r.Name)
 		v.m.Ruled.Broken = true
+	case r.Fault == faultDrop, r.Fault == faultDisconnect, x.m.Kind == Notification:
+		v.lose(r, what, r.Fault == faultDisconnect)
+	default:
+		v.fail(e, r, what)
 	}
-}
-
-// failOrLose refuses what can be refused.
-func (v *ruling) failOrLose(x *meeting, r *Rule, what string, e *Error) {
-	if x.m.Kind == Notification {
-		v.lose(r, what, false)
-		return
-	}
-	v.fail(e, r, what)
 }
 
 // lose lets a message vanish.

@@ -5,6 +5,7 @@ package main
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -231,21 +232,13 @@ func (n *ruleCount) takes(c *Condition) (missed string) {
 		return "every"
 	}
 	k := n.then.Add(1)
-	if c.Chance != nil && float64(mixed(mixed(n.seed)+uint64(k))>>11)/(1<<53) >= *c.Chance {
+	if c.Chance != nil && rand.New(rand.NewPCG(n.seed, uint64(k))).Float64() >= *c.Chance {
 		return "chance"
 	}
 	if n.last.Add(1) > c.First && c.First > 0 {
 		return "first"
 	}
 	return ""
-}
-
-// mixed is a number that looks random, always the same for the same n: one step of SplitMix64.
-func mixed(n uint64) uint64 {
-	n *= 0x9e3779b97f4a7c15
-	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
-	n = (n ^ n>>27) * 0x94d049bb133111eb
-	return n ^ n>>31
 }
 
 // concerns reports whether r is about a message of this kind at all. What denies, answers or breaks is about what begins
