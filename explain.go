@@ -256,7 +256,7 @@ func (e *explainer) meeting(m *Message) *meeting {
 func (e *explainer) unreadable(err error) *Explanation {
 	m := &Message{}
 	m.Dir, _ = parseDirection(e.c.Dir)
-	out := &Explanation{Kind: "none", Dir: dirOf(m), Outcome: fateRefused, Why: err.Error()}
+	out := &Explanation{Kind: "none", Dir: m.Dir.String(), Outcome: fateRefused, Why: err.Error()}
 	if m.Dir == ToServer {
 		refusal := parseRefusal(err)
 		out.Answer = e.answer(refusal.answer(refusal.ID), ToClient)
@@ -280,7 +280,7 @@ func (e *explainer) answer(m *Message, dir Direction) *Explanation {
 // explanationOf says what x.m is.
 func explanationOf(x *meeting) *Explanation {
 	kind := [...]string{Call: "call", Notification: "notification", Response: "response"}[x.m.Kind]
-	return &Explanation{Kind: kind, Dir: dirOf(x.m), Method: x.method(), Name: x.name(), ID: x.m.ID}
+	return &Explanation{Kind: kind, Dir: x.dir.String(), Method: x.method(), Name: x.name(), ID: x.m.ID}
 }
 
 // traffic is x.m as limits see it.

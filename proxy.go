@@ -20,12 +20,14 @@ type Interceptor func(ctx context.Context, s *Session, m *Message) (*Message, er
 type Proxy struct {
 	Sessions *Sessions
 	Log      *slog.Logger
-	// OnEnd, OnDrop and OnTell, if not nil, hear of what no interceptor sees: the end of each session,
-	// after its last message; messages of servers that reach nobody; and what the proxy itself tells a
-	// server. They are set before the first session.
-	OnEnd  func(s *Session, reason error)
-	OnDrop func(s *Session, m *Message, why string)
-	OnTell func(s *Session, m *Message)
+	// OnEnd, OnDrop, OnTell and OnWrite, if not nil, hear of what no interceptor sees: the end of each
+	// session, after its last message; messages of servers that reach nobody; what the proxy itself tells
+	// a server; and that messages are about to be written to a client on stdio. They are set before the
+	// first session.
+	OnEnd   func(s *Session, reason error)
+	OnDrop  func(s *Session, m *Message, why string)
+	OnTell  func(s *Session, m *Message)
+	OnWrite func(s *Session)
 
 	dialer Dialer
 	chain  []Interceptor // in order towards the server, in reverse towards the client
@@ -220,6 +222,9 @@ func (p *Proxy) refuse(s *Session, m *Message, call *PendingCall, err error) {
 }
 
 func (p *Proxy) logRefused(m *Message, e *Error) {
+	if m.Kind == Response && m.Answers != nil {
+		m = m.Answers.Message // which says what it is about
+	}
 	p.Log.Warn("message refused", "method", m.Method, "name", m.Name, "id", m.ID, "code", e.Code, "error", e)
 }
 
@@ -359,7 +364,9 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 		}
 		return
 	case err != nil:
-		p.Log.Warn("message refused", "method", m.Method, "error", err)
+		if m.Kind != Call { // else refuseServer says so
+			p.Log.Warn("message refused", "method", m.Method, "error", err)
+		}
 		p.dropped(s, m, err)
 		return
 	case out != nil && out.Dir == ToServer && m.Kind == Call: // an answer in the client's stead
@@ -405,7 +412,7 @@ func (p *Proxy) refuseServer(s *Session, m *Message, err error) {
 	if !errors.As(err, &e) {
 		e = &Error{Code: 502, Text: "client is gone", Cause: err}
 	}
-	p.Log.Warn("call of the server refused", "method", m.Method, "id", m.ID, "error", e)
+	p.Log.Warn("call of the server refused", "method", m.Method, "name", m.Name, "id", m.ID, "error", e)
 	answer := e.answer(m.ID)
 	answer.Answers = m.own
 	p.tellServer(s, answer)

@@ -165,12 +165,12 @@ func (r *Rules) logged(x *meeting, rule *Rule, what string) {
 	if !r.Log.Enabled(context.Background(), level) {
 		return
 	}
-	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", x.name(), "dir", dirOf(x.m))
+	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", x.name(), "dir", x.dir.String())
 }
 
 const (
 	notApplied  = "not applied: "
-	unclearText = "its path meets something else, or a key that is there twice"
+	unclearText = "a path meets what it cannot lead through, or a key that is there twice or in another case"
 )
 
 // judge applies the rules to x.m, from where v begins.
