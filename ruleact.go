@@ -92,6 +92,9 @@ func (v *ruling) become(x *meeting, r *Rule, text string) {
 	}
 	v.trace(r, r.Kind.String())
 	v.m = x.m.changed(m, r.Name)
+	if x.call == x.m {
+		x.call = v.m
+	}
 	x.m = v.m
 }
 

@@ -20,7 +20,7 @@ const (
 // A meeting is a message on its way as the conditions of rules see it.
 type meeting struct {
 	m    *Message // as it is now
-	call *Message // as it came; or the call that it answers, nil for a response to none
+	call *Message // m; or the call that it answers, as it came, nil for a response to none
 	dir  Direction
 	// Who the client is: zero where that is not known.
 	user, session, transport, revision string
