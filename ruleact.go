@@ -146,10 +146,7 @@ func (v *ruling) fault(x *meeting, r *Rule) {
 		v.m.Ruled.Twice = true
 	case faultMalformed:
 		v.note(r, what)
-		half := *x.m
-		half.Raw = half.Raw[:len(half.Raw)/2]
-		v.m = x.m.changed(&half, r.Name)
-		v.m.Ruled.Broken = true
+		v.cuts = r
 	}
 }
 

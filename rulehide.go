@@ -28,7 +28,7 @@ func listingOf(method string) (l listing, ok bool) {
 	return l, false
 }
 
-// hide takes out of the list that x.m brings what the client could not ask for anyway.
+// hide takes out of the list that v.m, which became of the response x.m, brings what the client could not ask for anyway.
 func (b *ruleBook) hide(x *meeting, v *ruling) {
 	l, ok := listingOf(x.method())
 	if !ok {
@@ -50,7 +50,8 @@ func (b *ruleBook) hide(x *meeting, v *ruling) {
 		}
 		return hidden
 	}
-	text, n, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(v.m.Raw)
+	x.m = v.m
+	text, n, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(x.m.Raw)
 	r := &Rule{Name: strings.Join(by, ", "), Action: Action{Kind: actRemove}}
 	switch {
 	case odd:

@@ -87,6 +87,7 @@ type ruling struct {
 	err   error         // why it does not
 	delay time.Duration // until either
 	notes []RuleNote    // that do not show in m or err
+	cuts  *Rule         // after which only half of m goes on; nil for none
 	trace func(rule *Rule, what string)
 	// missed, if not nil, hears why a rule does not concern m: for want of a condition, and if that is where, of a demand.
 	missed func(rule *Rule, condition string, demand *Demand)
@@ -98,7 +99,7 @@ func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, 
 	if m.Refusal != nil || len(book.Rules) == 0 && !book.Deny {
 		return m, nil // a rule that loses responses must not lose the proxy's own word that one is late
 	}
-	if m.Kind == Opaque || m.Resumed && m.Kind == Response && m.Answers == nil {
+	if m.Kind == Opaque || m.Resumed && m.Kind == Response && m.Answers == nil && (book.hides || book.byCall) {
 		return r.unknown(book, m)
 	}
 	if m.Dir == ToServer && m.Origin != nil && isStateless(revisionOf(m, m.Origin.Header)) {
@@ -127,12 +128,12 @@ func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, 
 	return v.m, v.err
 }
 
-// unknown passes what no rule can judge: bytes that are no message, and a response that comes again after its call is over.
-// Where a rule might deny it, it is refused.
+// unknown passes what no rule can judge: bytes that are no message, and a response that comes again after its call is over,
+// of which rules ask. Where a rule might deny it, it is refused.
 func (r *Rules) unknown(b *ruleBook, m *Message) (*Message, error) {
 	empty := m.Kind == Opaque && m.Raw == "" && (m.Event == nil || m.Event.Data == "") ||
 		m.Reply != nil && m.Reply.Status/100 != 2 // no client takes that for an answer
-	if empty || m.Kind == Response && !b.hides && !b.byCall {
+	if empty {
 		return m, nil
 	}
 	refuses := !r.Report && (m.Kind == Response || b.guards || b.hides)
@@ -185,8 +186,14 @@ func (b *ruleBook) judge(x *meeting, v *ruling) {
 	if b.Deny && !ended && x.m.Kind != Response {
 		v.refuse(x, &Rule{Name: "default", Action: Action{Kind: actDeny, Text: "not allowed"}}, "deny")
 	}
-	if b.hides && v.err == nil && x.dir == ToClient && x.m.Result != "" {
+	if b.hides && v.err == nil && x.dir == ToClient && x.m.Kind == Response {
 		b.hide(x, v)
+	}
+	if v.cuts != nil {
+		half := *v.m
+		half.Raw = half.Raw[:len(half.Raw)/2]
+		v.m = v.m.changed(&half, v.cuts.Name)
+		v.m.Ruled.Broken = true
 	}
 }
 
