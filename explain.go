@@ -398,7 +398,7 @@ func (e *explainer) rules(x *meeting, out *Explanation) {
 	e.book.judge(x, &v)
 	out.fill(e.book, x.dir)
 	out.DelayMS, out.Outcome = float64(v.delay)/1e6, v.fate(came)
-	out.Twice = v.m.Ruled != nil && v.m.Ruled.Twice
+	out.Twice = v.twice()
 	if out.ended != "" && (isBad(out.Outcome) || out.Outcome == fateAnswered || out.Twice) {
 		out.By = "rule " + out.ended
 	}
@@ -421,6 +421,9 @@ func (e *explainer) rules(x *meeting, out *Explanation) {
 		}
 	}
 }
+
+// twice reports whether what v judged goes on twice.
+func (v *ruling) twice() bool { return v.err == nil && v.m.Ruled != nil && v.m.Ruled.Twice }
 
 // fate is what becomes of came, which v judged.
 func (v *ruling) fate(came *Message) string {

@@ -229,9 +229,8 @@ func (r *TapeTrial) judge(e *Entry, x *meeting) (stopped bool) {
 	}}
 	r.by.book.judge(x, &v)
 	fate := v.fate(came)
-	twice := v.m.Ruled != nil && v.m.Ruled.Twice
 	switch {
-	case twice, isBad(fate) && last.Kind == actFault:
+	case v.twice(), isBad(fate) && last.Kind == actFault:
 		r.Faults++
 	case isBad(fate):
 		r.ByRules++
