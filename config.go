@@ -335,8 +335,8 @@ func (p *configParser) apply(m *mode) {
 				s = p.spare[name]
 			}
 			for _, v := range g.values {
-				if err := s.set(v); err != nil && s.kind&secret != 0 {
-					p.problem("%s: %v", g.where, err)
+				if err := s.set(v); err != nil && (s.kind&secret != 0 || v != "" && strings.HasPrefix(err.Error(), v+":")) {
+					p.problem("%s: %v", g.where, err) // which names the file, if v is one
 				} else if err != nil {
 					p.problem("%s %q: %v", g.where, v, err)
 				}

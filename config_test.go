@@ -294,7 +294,7 @@ func TestProblemsCombinations(t *testing.T) {
 		{configWeb + "|-ca=DIR/nocert.pem", "", []string{`-ca "DIR/nocert.pem": want certificates in PEM`}},
 		{configWeb + "|-auth-tokens=DIR/none", "", []string{`-auth-tokens "DIR/none": stat DIR/none: no such file or directory`}},
 		{configWeb + "|-ca=DIR/none", "", []string{`-ca "DIR/none": open DIR/none: no such file or directory`}},
-		{configWeb + "|-auth-tokens=DIR", "", []string{`-auth-tokens "DIR": DIR: not a regular file`}},
+		{configWeb + "|-auth-tokens=DIR", "", []string{`-auth-tokens: DIR: not a regular file`}},
 	})
 }
 
@@ -352,7 +352,7 @@ func TestProblemsFiles(t *testing.T) {
 		{configDemo + "|-config=DIR/list.json", "", []string{`DIR/list.json: want a JSON object in UTF-8 whose keys are the names of flags`}},
 		{configDemo + "|-config=DIR/null.json", "", []string{`DIR/null.json: want a JSON object in UTF-8 whose keys are the names of flags`}},
 		{configDemo + "|-config=DIR/latin.json", "", []string{`DIR/latin.json: want a JSON object in UTF-8 whose keys are the names of flags`}},
-		{configDemo + "|-config=DIR/big.json", "", []string{`-config "DIR/big.json": DIR/big.json: more than 1048576 bytes`}},
+		{configDemo + "|-config=DIR/big.json", "", []string{`-config: DIR/big.json: more than 1048576 bytes`}},
 		{"forward|-config=DIR/none.json", "", []string{`-mode=forward: no server: want one of -stdio CMD, -url URL, -demo`}},
 		{configDemo + "|-config=DIR/stdio.json", "", []string{`DIR/stdio.json:1: stdio and -demo: more than one server; want one`}},
 		{configDemo + "|-config=DIR/header.json", "", []string{`DIR/header.json:2: header: want 'Name: value', 'Name: env:VARIABLE' or 'Name: file:PATH'`, `DIR/header.json:2: header: means nothing without -url`}},

@@ -153,7 +153,7 @@ message 1 (line 1): call tools/call search, id 1, to-server
   limit ip=1/m    counts it
   limit user=1/m  does not count it: -user is not given
   rule  slow      no: it wants every 2
-  rule  deep      not applied: its path meets something else, or a key that is there twice
+  rule  deep      not applied: a path meets what it cannot lead through, or a key that is there twice or in another case
   other rules: 26, not reached or for another dir, method or tool
   => passes
      {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{"n":3}}}

@@ -118,8 +118,10 @@ func (p *Proxy) lose(s *Session, m *Message, l *Loss) {
 	}
 	switch {
 	case m.Kind == Response && m.Answers != nil: // whoever asked waits on
-		m.Answers.lost.Store(true)
 		s.book(ToServer+ToClient-m.Dir, m.Answers)
+		s.abandon(m.Answers)
+	case m.own != nil:
+		s.abandon(m.own)
 	case m.Kind != Call && m.Dir == ToServer:
 		p.finish(m)
 	}

@@ -220,6 +220,9 @@ func (p *Proxy) refuse(s *Session, m *Message, call *PendingCall, err error) {
 }
 
 func (p *Proxy) logRefused(m *Message, e *Error) {
+	if m.Kind == Response && m.Answers != nil {
+		m = m.Answers.Message // which says what it is about
+	}
 	p.Log.Warn("message refused", "method", m.Method, "name", m.Name, "id", m.ID, "code", e.Code, "error", e)
 }
 
@@ -359,7 +362,9 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 		}
 		return
 	case err != nil:
-		p.Log.Warn("message refused", "method", m.Method, "error", err)
+		if m.Kind != Call { // else refuseServer says so
+			p.Log.Warn("message refused", "method", m.Method, "error", err)
+		}
 		p.dropped(s, m, err)
 		return
 	case out != nil && out.Dir == ToServer && m.Kind == Call: // an answer in the client's stead
@@ -405,7 +410,7 @@ func (p *Proxy) refuseServer(s *Session, m *Message, err error) {
 	if !errors.As(err, &e) {
 		e = &Error{Code: 502, Text: "client is gone", Cause: err}
 	}
-	p.Log.Warn("call of the server refused", "method", m.Method, "id", m.ID, "error", e)
+	p.Log.Warn("call of the server refused", "method", m.Method, "name", m.Name, "id", m.ID, "error", e)
 	answer := e.answer(m.ID)
 	answer.Answers = m.own
 	p.tellServer(s, answer)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 )
 
@@ -44,7 +45,20 @@ func OpenRules(path string, log *slog.Logger) (*ruleWatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ruleWatch{path: path, rules: NewRules(set, log), text: text}, nil
+	w := &ruleWatch{path: path, rules: NewRules(set, log), text: text}
+	w.warn(set)
+	return w, nil
+}
+
+// warn says so if no client can begin a conversation, which is easily forgotten where all is denied that is not allowed.
+func (w *ruleWatch) warn(set *RuleSet) {
+	begins := func(r *Rule) bool {
+		return r.Kind != actDeny && r.Kind.ends() && r.When.Tools == nil &&
+			canMatch(r.When.Methods, methodInitialize, methodDiscover)
+	}
+	if set.Deny && !slices.ContainsFunc(set.Rules, begins) {
+		w.rules.Log.Warn("no rule allows initialize or server/discover: no client can begin", "file", w.path)
+	}
 }
 
 // Follow puts in place what becomes of the file, each second and on a reload signal, until ctx ends.
@@ -86,6 +100,7 @@ func (w *ruleWatch) look(asked bool) {
 	case err == nil && (asked || text != w.text):
 		w.said, w.text = "", text
 		w.rules.Put(set)
+		w.warn(set)
 		w.rules.Log.Info("rules read again", "file", w.path, "rules", len(set.Rules))
 	}
 }

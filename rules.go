@@ -170,7 +170,7 @@ func (r *Rules) logged(x *meeting, rule *Rule, what string) {
 }
 
 // unclearText is why a rule that changes something is not applied.
-const unclearText = "its path meets something else, or a key that is there twice"
+const unclearText = "a path meets what it cannot lead through, or a key that is there twice or in another case"
 
 // judge applies the rules to x.m, from where v begins.
 func (b *ruleBook) judge(x *meeting, v *ruling) {

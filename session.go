@@ -32,7 +32,7 @@ type PendingCall struct {
 
 	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
 	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
-	lost   atomic.Bool                   // its response was, by a rule: who asked waits on
+	lost   atomic.Bool                   // it or its response was, by a rule: who asked waits on
 }
 
 // release ends what carries the call, if there is something. c may be nil.
@@ -249,11 +249,19 @@ func (s *Session) owes() bool {
 		return true
 	}
 	for _, c := range s.calls[ToServer] {
-		if c.Message.Method != methodListen {
+		if c.Message.Method != methodListen && !c.lost.Load() {
 			return true
 		}
 	}
 	return false
+}
+
+// abandon notes that no answer to c will come, for which nobody but who asked waits from then on.
+func (s *Session) abandon(c *PendingCall) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.lost.Store(true)
+	s.settled()
 }
 
 // Quiet returns a channel that is closed once no call of the client waits for its answer, and no message to go on.
