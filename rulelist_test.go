@@ -274,6 +274,8 @@ func TestRuleResumed(t *testing.T) {
 		out, err := NewRules(ruleSet(t, c.rule), slog.New(slog.DiscardHandler)).Intercept(t.Context(), &Session{}, m)
 		if (err != nil) != (c.leaves == "") || err == nil && out.Raw != c.leaves {
 			t.Errorf("%s: got %v, %v, want %q", c.rule, out, err, c.leaves)
+		} else if err != nil && refusalOf(err).Rule == "" { // as if the server's stream had broken off
+			t.Errorf("%s: got %v, want it refused by a rule", c.rule, err)
 		}
 	}
 }

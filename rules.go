@@ -139,7 +139,7 @@ func (r *Rules) unknown(b *ruleBook, m *Message) (*Message, error) {
 	refuses := !r.Report && (m.Kind == Response || b.guards || b.hides)
 	r.Log.Warn("rules cannot judge what the server sent", "refused", refuses)
 	if refuses {
-		return nil, &Error{Code: 502, Text: "the answer cannot be judged"}
+		return nil, &Error{Code: 502, Text: "the answer cannot be judged", Rule: "default"}
 	}
 	return m, nil
 }
