@@ -301,7 +301,7 @@ func (e *explainer) meeting(m *Message) *meeting {
 
 // unreadable explains what is JSON but no message.
 func (e *explainer) unreadable(err error) *Explanation {
-	out := &Explanation{Kind: "none", Dir: directionWord(e.direction()), Outcome: fateRefused, Why: err.Error()}
+	out := &Explanation{Kind: "none", Dir: e.direction().String(), Outcome: fateRefused, Why: err.Error()}
 	if e.direction() == ToServer {
 		refusal := parseRefusal(err)
 		out.Answer = e.answer(refusal.answer(refusal.ID), ToClient)
@@ -322,12 +322,10 @@ func (e *explainer) answer(m *Message, dir Direction) *Explanation {
 	return out
 }
 
-func directionWord(d Direction) string { return dirOf(&Message{Dir: d}) }
-
 // explanationOf says what x.m is.
 func explanationOf(x *meeting) *Explanation {
 	kind := [...]string{Call: "call", Notification: "notification", Response: "response"}[x.m.Kind]
-	out := &Explanation{Kind: kind, Dir: directionWord(x.dir), Method: x.method(), ID: x.m.ID}
+	out := &Explanation{Kind: kind, Dir: x.dir.String(), Method: x.method(), ID: x.m.ID}
 	if x.call != nil {
 		out.Name = cmp.Or(x.call.Name, x.call.URI)
 	}

@@ -130,7 +130,7 @@ func (r *Rule) wants(condition string, d *Demand) string {
 	var list []string
 	switch condition {
 	case "dir":
-		list = []string{directionWord(*c.Dir)}
+		list = []string{c.Dir.String()}
 	case "where":
 		list = []string{d.String()}
 	case "every":

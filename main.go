@@ -216,7 +216,8 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	bounds := Bounds{c.MaxSessions, c.MaxCalls, c.Idle, c.Lifetime, c.CallTimeout}
 	front.Proxy = NewProxy(dialer, bounds, log, chain...)
 	if rec != nil {
-		front.Proxy.OnEnd, front.Proxy.OnDrop, front.Proxy.OnTell = rec.Ended, rec.Dropped, rec.Told
+		rec.Attach(front.Proxy)
+		rec.Stages = c.Mode != "replay"
 		defer rec.dumpOnSignal()()
 	}
 	if listener == nil {
@@ -300,7 +301,10 @@ func recorded(start func() (*process, error), rec *Recorder) func() (*process, e
 	return func() (*process, error) {
 		p, err := start()
 		if err == nil {
-			p.before = rec.Flush
+			p.before = func() error {
+				rec.commit(p.owner.Load(), ToServer)
+				return rec.Flush()
+			}
 			p.garbage = func(line string) { rec.Garbage(p.owner.Load(), line) }
 			p.stray = func(m *Message, why string) { rec.Dropped(nil, m, why) }
 		}

@@ -59,6 +59,14 @@ const (
 	ToClient
 )
 
+// String is the word that tapes, rules and logs have for d.
+func (d Direction) String() string {
+	if d == ToServer {
+		return dirToServer
+	}
+	return dirToClient
+}
+
 // A Message is one JSON-RPC message on its way. Whoever made it may fill it in; once handed on
 // it is never modified, a changed copy is made. Its strings are parts of Raw, except where an
 // escape had to be decoded.

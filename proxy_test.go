@@ -432,7 +432,8 @@ func (w *talk) proxy() (p *Proxy, release func()) {
 		chain = append([]Interceptor{rec.Changed}, chain...)
 	}
 	p = NewProxy(d, w.bounds, w.log, append(chain, rec.Intercept)...)
-	p.OnEnd, p.OnDrop, p.OnTell = rec.Ended, rec.Dropped, rec.Told
+	rec.Attach(p)
+	rec.Stages = true
 	return p, func() {
 		d.Close()
 		check()

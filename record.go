@@ -29,6 +29,7 @@ import (
 type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
 	HTTP   bool       // the server is spoken to over HTTP
+	Stages bool       // whoever writes to stdio calls commit before; see recordStage
 	Rules  bool       // what passes is changed by rules, which Changed and Noted hear of
 	Redact *Redactor  // nil changes nothing
 	Max    int        // bytes of a line; parts of a longer one are left out; 0 for any
@@ -97,6 +98,12 @@ func newRecorder(file *tapeFile, log *slog.Logger) *Recorder {
 	return r
 }
 
+// Attach lets r hear of what no interceptor sees in p.
+func (r *Recorder) Attach(p *Proxy) {
+	p.OnEnd, p.OnDrop, p.OnTell = r.Ended, r.Dropped, r.Told
+	p.OnWrite = func(s *Session) { r.commit(s, ToClient) }
+}
+
 // Intercept records m and lets it pass.
 func (r *Recorder) Intercept(_ context.Context, s *Session, m *Message) (*Message, error) {
 	switch {
@@ -141,6 +148,12 @@ func (r *Recorder) message(s *Session, m *Message) {
 	} else if m.Refusal != nil {
 		e.Rule = m.Refusal.Rule
 	}
+	if r.stage(s, m, &e) {
+		if m.Kind == Response && m.Dir == ToClient && r.rates != nil {
+			r.judge(m)
+		}
+		return
+	}
 	seq := e.Was
 	if !broken {
 		seq = r.add(s, &e)
@@ -161,23 +174,15 @@ func (r *Recorder) message(s *Session, m *Message) {
 	}
 }
 
-// lined notes the number of the line of m, which nobody else has yet.
-func (m *Message) lined(seq int64) {
-	if m.Ruled == nil {
-		m.Ruled = &Ruled{}
-	}
-	m.Ruled.line = seq
-}
-
 // entry is the line of m but for what rules did with it.
 func (r *Recorder) entry(s *Session, m *Message) Entry {
-	e := Entry{Kind: lineMsg, Dir: dirOf(m), Local: m.Local, Msg: onOneLine(m), of: m}
+	e := Entry{Kind: lineMsg, Dir: m.Dir.String(), Local: m.Local, Msg: onOneLine(m), of: m}
 	r.travelled(&e, s, m)
 	switch call := m.Answers; {
 	case m.Kind == Call && m.Dir == ToServer:
 		e.era = eraOf(m)
 	case m.Kind == Response && call != nil:
-		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
+		if r.lineOf(s, call) == 0 && m.Dir == ToClient && m.Local {
 			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(call.Message),
 				of: call.Message, era: eraOf(call.Message)}))
 		}
@@ -187,58 +192,20 @@ func (r *Recorder) entry(s *Session, m *Message) Entry {
 		}
 	case m.Dir == ToServer && m.Method == methodCancelled:
 		if within := s.lookup(ToServer, member(m.Params, "requestId")); within != nil {
-			e.X = within.seq.Load()
+			e.X = r.lineOf(s, within)
 		}
 	case m.Within != nil:
-		e.X = m.Within.seq.Load()
+		e.X = r.lineOf(s, m.Within)
 	}
 	return e
 }
 
-func dirOf(m *Message) string {
-	if m.Dir == ToServer {
-		return dirToServer
+// lineOf is the number of the line of a call, 0 if there is none.
+func (r *Recorder) lineOf(s *Session, call *PendingCall) int64 {
+	if call.seq.Load() == 0 {
+		r.commitAll(s)
 	}
-	return dirToClient
-}
-
-// Changed is the interceptor on the other side of the rules: it records what they made of a message to the client, which
-// Intercept has recorded as it came.
-func (r *Recorder) Changed(_ context.Context, s *Session, m *Message) (*Message, error) {
-	if m.Dir == ToClient && m.Ruled != nil && m.Ruled.Was != nil && !m.Ruled.Broken {
-		e := r.entry(s, m)
-		e.Rule, e.Was, e.at = m.Ruled.Rule, m.Ruled.line, time.Time{} // it may have been held since
-		r.add(s, &e)
-	}
-	return m, nil
-}
-
-// Noted records what rules did with m that does not show in what becomes of it. One to the server goes no further.
-func (r *Recorder) Noted(s *Session, m *Message, list []RuleNote) {
-	seq := int64(0)
-	if m.Ruled != nil {
-		seq = m.Ruled.line
-	}
-	if m.Dir == ToServer {
-		e := r.entry(s, m)
-		e.Local, e.Via, e.Headers = true, "", ""
-		seq = r.add(s, &e)
-		if m.own != nil {
-			m.own.seq.Store(seq)
-		}
-	}
-	r.notes(s, m, seq, list)
-}
-
-// notes writes a line for each of list about the message of line seq.
-func (r *Recorder) notes(s *Session, m *Message, seq int64, list []RuleNote) {
-	for _, n := range list {
-		e := r.entry(s, m)
-		if m.Dir == ToClient && e.X == 0 {
-			e.X = e.Re
-		}
-		r.add(s, &Entry{Kind: lineRule, Dir: e.Dir, X: e.X, Re: seq, Rule: n.Rule, Text: n.What})
-	}
+	return call.seq.Load()
 }
 
 // onOneLine is the text of m with spaces for line ends between tokens. A string can hold none.
@@ -270,7 +237,7 @@ func (r *Recorder) opaque(s *Session, m *Message) {
 	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: text}
 	r.travelled(&e, s, m)
 	if m.Within != nil {
-		e.X = m.Within.seq.Load()
+		e.X = r.lineOf(s, m.Within)
 	}
 	r.add(s, &e)
 }
@@ -359,6 +326,7 @@ func (r *Recorder) begin(s *Session) {
 	}
 	n := r.counts.sessions + 1
 	s.tape.Store(n)
+	s.stages.Store(new([2]recordStage))
 	r.line(&Entry{Kind: lineOpen, Session: n})
 }
 
@@ -367,20 +335,11 @@ func (r *Recorder) begin(s *Session) {
 // wait.
 func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	var room [256]byte
-	e.Session = r.session(s)
-	r.clean(s, e)
-	fields := appendFields(room[:0], e)
-	if r.Max > 0 && len(fields)+len(e.Msg)+stampLength > r.Max {
-		r.shorten(e)
-		fields = appendFields(room[:0], e)
-	}
+	r.commitAll(s)
+	fields := r.fields(s, e, room[:0])
 	r.mu.Lock()
-	if seq = r.stamp(e); seq != 0 {
-		r.buf = append(r.buf, fields...)
-		if e.Msg != "" {
-			r.buf = append(append(r.buf, `,"msg":`...), e.Msg...)
-		}
-		r.buf = append(r.buf, '}', '\n')
+	if seq = r.stamp(e.Kind, e.Dir, e.era, e.at); seq != 0 {
+		r.buf = appendRest(append(r.buf, fields...), e)
 	}
 	much := len(r.buf) > recordBuffer
 	r.mu.Unlock()
@@ -390,23 +349,36 @@ func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	return seq
 }
 
-// stamp begins the line of e and returns its number, 0 if there can be none. To look at a clock costs as much as to make
-// the line: what goes to the server together has the time of the first. It requires that r.mu is held.
-func (r *Recorder) stamp(e *Entry) int64 {
-	if r.over || r.failed != nil && e.Kind != lineBlind {
+// fields redacts e, shortens it if it must be, and appends to dst what stands in its line between the stamp and the message.
+func (r *Recorder) fields(s *Session, e *Entry, dst []byte) []byte {
+	e.Session = r.session(s)
+	r.clean(s, e)
+	fields := appendFields(dst, e)
+	if r.Max > 0 && len(fields)+len(e.Msg)+stampLength > r.Max {
+		r.shorten(e)
+		fields = appendFields(dst, e)
+	}
+	return fields
+}
+
+// stamp begins a line and returns its number, 0 if there can be none. To look at a clock costs as much as to make the
+// line: what goes to the server together has the time of the first. A zero at is now, an era that is not "" is that of the
+// message. It requires that r.mu is held.
+func (r *Recorder) stamp(kind, dir, era string, at time.Time) int64 {
+	if r.over || r.failed != nil && kind != lineBlind {
 		r.missed++
 		return 0
 	}
 	if r.start.IsZero() {
 		r.start = time.Now()
 	}
-	t := e.at.Sub(r.start)
-	if e.Dir == dirToServer && r.sent != 0 {
+	t := at.Sub(r.start)
+	if dir == dirToServer && r.sent != 0 {
 		t = r.sent
-	} else if e.at.IsZero() {
+	} else if at.IsZero() {
 		t = time.Since(r.start)
 	}
-	if e.Dir == dirToServer {
+	if dir == dirToServer {
 		r.sent = t
 	}
 	if len(r.buf) == 0 { // where messages follow each other, it never goes off
@@ -414,9 +386,9 @@ func (r *Recorder) stamp(e *Entry) int64 {
 	}
 	r.seq++
 	r.t = max(r.t, t)
-	r.counts.add(e.Kind)
-	if e.era != "" && !slices.Contains(r.counts.eras, e.era) {
-		r.counts.eras = append(r.counts.eras, e.era)
+	r.counts.add(kind)
+	if era != "" && !slices.Contains(r.counts.eras, era) {
+		r.counts.eras = append(r.counts.eras, era)
 	}
 	r.buf = appendStamp(r.buf, r.seq, r.t)
 	return r.seq
@@ -424,13 +396,14 @@ func (r *Recorder) stamp(e *Entry) int64 {
 
 // line writes e. It requires that r.mu is held.
 func (r *Recorder) line(e *Entry) {
-	if r.stamp(e) != 0 {
+	if r.stamp(e.Kind, e.Dir, e.era, e.at) != 0 {
 		r.buf = append(appendFields(r.buf, e), '}', '\n')
 	}
 }
 
 // Ended records the end of a session, if there is something of it on the tape. What comes later begins none.
 func (r *Recorder) Ended(s *Session, reason error) {
+	r.commitAll(s)
 	e := Entry{Kind: lineClose, Text: reason.Error()}
 	r.clean(s, &e)
 	r.mu.Lock()
@@ -462,7 +435,7 @@ func (r *Recorder) Told(s *Session, m *Message) {
 		e.Rule = m.Refusal.Rule
 	}
 	if m.Answers != nil {
-		e.Re, e.X = m.Answers.seq.Load(), m.Answers.x.Load()
+		e.Re, e.X = r.lineOf(s, m.Answers), m.Answers.x.Load()
 	}
 	if m.Method == methodCancelled { // it is about that call, and answers nothing
 		e.X, e.Re = e.Re, 0

@@ -225,7 +225,7 @@ func (r *Recorder) recover() {
 			return
 		}
 		blind := &Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", said)}
-		r.stamp(blind)
+		r.stamp(blind.Kind, "", "", time.Time{})
 		line := append(appendFields(r.buf, blind), '}', '\n')
 		r.buf = r.buf[:0]
 		h := r.header()

@@ -162,11 +162,7 @@ func (r *Rules) logged(x *meeting, rule *Rule, what string) {
 	if x.call != nil {
 		name = cmp.Or(x.call.Name, x.call.URI)
 	}
-	direction := dirToServer
-	if x.dir == ToClient {
-		direction = dirToClient
-	}
-	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", name, "dir", direction)
+	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", name, "dir", x.dir.String())
 }
 
 // unclearText is why a rule that changes something is not applied.

@@ -117,7 +117,11 @@ const (
 
 // appendEntry appends e as a line to dst.
 func appendEntry(dst []byte, e *Entry) []byte {
-	dst = appendFields(appendStamp(dst, e.Seq, e.T), e)
+	return appendRest(appendFields(appendStamp(dst, e.Seq, e.T), e), e)
+}
+
+// appendRest appends how a line ends.
+func appendRest(dst []byte, e *Entry) []byte {
 	if e.Msg != "" {
 		dst = append(append(dst, `,"msg":`...), e.Msg...)
 	}
