@@ -22,6 +22,7 @@ const (
 	fateRefused  = "refused"
 	fateLost     = "lost"   // nobody is told
 	fateBroken   = "broken" // a part of it goes on
+	fateTwice    = "goes on twice"
 )
 
 // An Explanation says what rules and limits do to a message.
@@ -343,8 +344,10 @@ func (e *explainer) rules(x *meeting, out *Explanation) {
 	came := x.m
 	v := e.judge(x, out)
 	out.DelayMS, out.Outcome = float64(v.delay)/1e6, v.fate(came)
-	out.Twice = v.m.Ruled != nil && v.m.Ruled.Twice
-	if isBad(out.Outcome) || out.Outcome == fateAnswered || out.Twice {
+	switch ruled := v.m.Ruled; {
+	case out.Outcome == fateChanged:
+		out.By = "rule " + ruled.Rule
+	case out.Outcome != fatePasses:
 		out.By = "rule " + v.by.Name
 	}
 	switch failure := v.err.(type) {
@@ -361,11 +364,8 @@ func (e *explainer) rules(x *meeting, out *Explanation) {
 	if out.Outcome == fateAnswered {
 		v.m.Answers = &PendingCall{Message: came}
 		out.Answer = e.answer(v.m, v.m.Dir)
-		return
-	}
-	out.Leaves = v.m.Raw
-	if ruled := v.m.Ruled; ruled != nil && ruled.Rule != "" {
-		out.By = "rule " + ruled.Rule
+	} else {
+		out.Leaves = v.m.Raw
 	}
 }
 
@@ -413,6 +413,8 @@ func (v *ruling) fate(came *Message) string {
 		return fateAnswered
 	case v.m.Ruled != nil && v.m.Ruled.Broken:
 		return fateBroken
+	case v.m.Ruled != nil && v.m.Ruled.Twice:
+		return fateTwice
 	case v.m.Raw != came.Raw:
 		return fateChanged
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -180,7 +181,7 @@ func TestExplainOutcomes(t *testing.T) {
 		name, dir, rule, in, want string
 	}{
 		{"delay", "", `"delay": "2s"`, call, `passes after 2000 ms: ` + call},
-		{"duplicate", "", `"fault": "duplicate"`, call, `passes twice by rule 1: ` + call},
+		{"duplicate", "", `"fault": "duplicate"`, call, `goes on twice by rule 1: ` + call},
 		{"malformed", "", `"fault": "malformed"`, note, `broken by rule 1: {"jsonrpc":"2.0","method`},
 		{"drop", "", `"fault": "drop"`, call, `lost by rule 1 (nobody is told)`},
 		{"disconnect", "", `"fault": "disconnect"`, call, `lost by rule 1 (the connection to the client breaks)`},
@@ -219,9 +220,6 @@ func TestExplainOutcomes(t *testing.T) {
 
 func shortExplanation(x *Explanation) string {
 	text := x.Outcome
-	if x.Twice {
-		text += " twice"
-	}
 	if x.By != "" {
 		text += " by " + strings.TrimPrefix(x.By, "rule ")
 	}
@@ -291,6 +289,42 @@ func TestLimitString(t *testing.T) {
 	}
 	if got := explainLimits(t, "ip=120/m:5")[0].String(); got != "ip=2/s:5" {
 		t.Errorf("got %s, want ip=2/s:5", got)
+	}
+}
+
+// TestExplainAgrees has each two rules explained, and wants them to do the same with the messages.
+func TestExplainAgrees(t *testing.T) {
+	actions := []string{`"allow": true`, `"deny": "x"`, `"require": {"/params/arguments/a": 1}`, `"set": {"/params/arguments/a": 1, "/result/a": 1}`,
+		`"remove": "/result/tools/0"`, `"replace": {"regex": "a", "with": "b"}`, `"answer": {"tools": [{"name":"c"}]}`, `"delay": "1s"`, `"tag": "x"`,
+		`"fault": "drop"`, `"fault": "disconnect"`, `"fault": "timeout"`, `"fault": "malformed"`, `"fault": "duplicate"`, `"fault": "error:5"`}
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"arguments":{"a":1}}}`
+	for _, first := range actions {
+		for _, second := range actions {
+			for _, answer := range []string{``, talkResult("1", `{"tools":[{"name":"a"},{"name":"b"}]}`), talkResult("1", `[]`), `{"jsonrpc":"2.0","method":"a"}`} {
+				set := ruleSet(t, `{"when": {"tool": "b"}, "deny": "x"}, {`+first+`}, {"when": {"dir": "to-client"}, `+second+`}`)
+				m := sessParse(t, call)
+				e := newExplainer(&Config{}, set)
+				x := e.message(call, "1")
+				if answer != "" {
+					m = sessParse(t, answer)
+					if x = e.message(answer, "2"); m.Kind == Response {
+						m.Dir, m.Answers = ToClient, &PendingCall{Message: sessParse(t, call)}
+					}
+				}
+				out, err := NewRules(set, slog.New(slog.DiscardHandler)).Intercept(t.Context(), &Session{revision: newestSession}, m)
+				v := ruling{m: out, err: err}
+				if hold, is := err.(*Hold); is {
+					v = ruling{m: hold.Message, err: hold.Err, delay: hold.For}
+				}
+				fate, leaves := v.fate(m), ""
+				if v.err == nil && fate != fateAnswered {
+					leaves = v.m.Raw
+				}
+				if x.Outcome != fate || x.Leaves != leaves || x.DelayMS != float64(v.delay)/1e6 {
+					t.Errorf("%s and %s: %s: explained %+v, did %s, %v, %s", first, second, m.Raw, x, fate, v.err, leaves)
+				}
+			}
+		}
 	}
 }
 

@@ -48,9 +48,6 @@ func (x *Explanation) print(w io.Writer, indent string) {
 	if x.Why != "" {
 		text += ": " + x.Why
 	}
-	if x.Twice {
-		text += ", and goes on twice"
-	}
 	fmt.Fprintf(w, "%s=> %s\n", indent, printable(text, showWidth))
 	if x.Leaves != "" {
 		fmt.Fprintf(w, "%s   %s\n", indent, printable(oneLine(x.Leaves), math.MaxInt))

@@ -201,9 +201,8 @@ func (r *TapeTrial) judge(e *Entry, x *meeting) (stopped bool) {
 	v := ruling{m: came, trace: func(rule *Rule, what string) { r.ruled(e, x, rule, what) }}
 	r.by.book.judge(x, &v)
 	fate := v.fate(came)
-	twice := v.m.Ruled != nil && v.m.Ruled.Twice
 	switch {
-	case twice, isBad(fate) && v.by.Kind == actFault:
+	case fate == fateTwice, isBad(fate) && v.by.Kind == actFault:
 		r.Faults++
 	case isBad(fate):
 		r.ByRules++

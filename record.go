@@ -421,7 +421,7 @@ func (r *Recorder) Ended(s *Session, reason error) {
 
 // Dropped records that m, which the server sent, reached nobody.
 func (r *Recorder) Dropped(s *Session, m *Message, why string) {
-	e := Entry{Kind: lineDropped, Dir: dirToClient, Text: why, Msg: onOneLine(m)}
+	e := Entry{Kind: lineDropped, Dir: dirToClient, Text: why, Msg: onOneLine(m.came())} // half a message is no JSON
 	r.travelled(&e, s, m)
 	r.add(s, &e)
 }

@@ -61,3 +61,24 @@ func TestRecordRules(t *testing.T) {
 		t.Errorf("got %+v of check", v)
 	}
 }
+
+// The half of a message that its client is no longer there for is no JSON, and on the tape as the server sent it.
+func TestRecordDroppedHalf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.jsonl")
+	rec := recordFile(t, path)
+	m := sessParse(t, talkResult("1", `{"a": 1}`))
+	half := *m
+	half.Raw = half.Raw[:20]
+	half.Ruled = &Ruled{Was: m, Broken: true}
+	rec.Dropped(&Session{}, &half, "client is gone")
+	if err := rec.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := recordCheck(t, string(text)); len(list) != 3 || list[1].Msg != m.Raw {
+		t.Errorf("got %+v, want one line with %s", list, m.Raw)
+	}
+}

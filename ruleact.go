@@ -99,6 +99,9 @@ func (v *ruling) become(x *meeting, text, what string, rules ...*Rule) {
 	}
 	if m != nil {
 		v.m = x.m.changed(m, strings.Join(names, ", "))
+		if x.call == x.m {
+			x.call = v.m
+		}
 		x.m = v.m
 	}
 }
@@ -146,11 +149,7 @@ func (v *ruling) fault(x *meeting, r *Rule) {
 		v.m = x.m.ruled()
 		v.m.Ruled.Twice = true
 	case r.Fault == faultMalformed:
-		v.note(r, what)
-		half := *x.m
-		half.Raw = half.Raw[:len(half.Raw)/2]
-		v.m = x.m.changed(&half, r.Name)
-		v.m.Ruled.Broken = true
+		v.note(r, what) // the rest is for conclude, as half a message is none that a list could be found in
 	case r.Fault == faultDrop, r.Fault == faultDisconnect, x.m.Kind == Notification:
 		v.lose(r, what, r.Fault == faultDisconnect)
 	default:

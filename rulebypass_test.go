@@ -186,3 +186,32 @@ func TestRuleUnclear(t *testing.T) {
 		}
 	}
 }
+
+// A call that one rule changes meets the next ones as what it is by then.
+func TestRuleRenamed(t *testing.T) {
+	file := `{"version": 1, "rules": [{"replace": {"regex": "z", "with": ""}}, {"when": {"tool": "delete"}, "deny": "x"},
+		{"when": {"uri": "file:///etc/*"}, "deny": "x"}, {"when": {"tool": "dezlete"}, "fault": "error:1"}]}`
+	for _, params := range []string{`{"name":"dezlete"}`, `{"uri":"file:///ezztc/passwd"}`} {
+		if got, _ := ruleMeets(t, file, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":`+params+`}`); got != ruleRefused {
+			t.Errorf("%s: got %s, want it refused", params, got)
+		}
+	}
+}
+
+// Of a value in which a key is there twice nobody knows whether it is the one that is wanted.
+func TestRuleValueTwice(t *testing.T) {
+	for _, c := range []struct{ arguments, denied, required string }{
+		{`{"a": {"b": 1.0, "c:": ":"}}`, ruleRefused, rulePassed},
+		{`{"a": {"b": 2, "c:": ":"}}`, rulePassed, ruleRefused},
+		{`{"a": {"b": 2, "c:": ":", "b": 1}}`, ruleRefused, ruleRefused},
+		{`{"a": {"b": 1, "c:": ":", "\u0062": 2}}`, ruleRefused, ruleRefused},
+	} {
+		text := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":` + c.arguments + `}}`
+		value := `{"/params/arguments": {"a": {"c:": ":", "b": 1}}}`
+		denied, _ := ruleMeets(t, `{"version": 1, "rules": [{"when": {"where": `+value+`}, "deny": "x"}]}`, text)
+		required, _ := ruleMeets(t, `{"version": 1, "rules": [{"require": `+value+`}]}`, text)
+		if denied != c.denied || required != c.required {
+			t.Errorf("%s: %s by deny, %s by require, want %s and %s", c.arguments, denied, required, c.denied, c.required)
+		}
+	}
+}

@@ -25,7 +25,7 @@ func listingOf(method string) (l listing, ok bool) {
 	return l, false
 }
 
-// hide takes out of the list that x.m brings what the client could not ask for anyway.
+// hide takes out of the list that v.m, which became of the response x.m, brings what the client could not ask for anyway.
 func (b *ruleBook) hide(x *meeting, v *ruling) {
 	l, ok := listingOf(x.method())
 	if !ok {
@@ -47,11 +47,12 @@ func (b *ruleBook) hide(x *meeting, v *ruling) {
 		}
 		return rule != nil
 	}
-	text, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(v.m.Raw)
+	x.m = v.m
+	text, odd := rulePath{{token: "result"}, {token: l.list}, {pick: pick}}.remove(x.m.Raw)
 	switch {
 	case odd:
 		v.refuse(x, b.last, "deny: "+unclearText)
-	case text != v.m.Raw:
+	case text != x.m.Raw:
 		v.become(x, text, "hide what is denied", by...)
 	}
 }

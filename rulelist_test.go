@@ -4,6 +4,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -232,5 +233,49 @@ func TestRuleHeadersFollow(t *testing.T) {
 				t.Errorf("%s: got Mcp-Name %q, want %q", c.action, r.Header.Get("Mcp-Name"), c.name)
 			}
 		})
+	}
+}
+
+// What a fault or an answer leaves of a list has nothing in it either that cannot be called.
+func TestRuleListFaults(t *testing.T) {
+	for _, c := range []struct{ action, leaves string }{
+		{`"fault": "malformed"`, `{"jsonrpc":"2.0","id":1,"resu`},
+		{`"fault": "duplicate"`, talkResult("1", `{"tools":[{"name":"b"}]}`) + " twice"},
+		{`"answer": {"tools": [{"name":"a"},{"name":"c"}]}`, talkResult("1", `{"tools": [{"name":"c"}]}`)},
+	} {
+		rules := NewRules(ruleSet(t, `{"when": {"method": "tools/list", "dir": "to-client"}, `+c.action+`}, {"name": "hides", "when": {"tool": "a"}, "deny": "x"}`), slog.New(slog.DiscardHandler))
+		m := sessParse(t, talkResult("1", `{"tools":[{"name":"a"},{"name":"b"}]}`))
+		m.Dir, m.Answers = ToClient, &PendingCall{Message: sessParse(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)}
+		out, err := rules.Intercept(t.Context(), &Session{}, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := out.Raw
+		if out.Ruled.Twice {
+			got += " twice"
+		}
+		if got != c.leaves || out.Ruled.Was.Raw != m.Raw || !strings.Contains(out.Ruled.Rule, "hides") {
+			t.Errorf("%s: got %s by %q, want %s", c.action, got, out.Ruled.Rule, c.leaves)
+		}
+	}
+}
+
+// What a client asks for again with its last event id meets the rules for which it does not matter what it answers.
+func TestRuleResumed(t *testing.T) {
+	came := talkResult("1", `"a@b"`)
+	for _, c := range []struct{ rule, leaves string }{
+		{`{"when": {"dir": "to-client"}, "replace": {"regex": "a@b", "with": "-"}}`, talkResult("1", `"-"`)},
+		{`{"remove": "/result/x"}`, came},
+		{`{"when": {"dir": "to-client"}, "require": {"/result": "^c"}}`, ""},
+		{`{"when": {"tool": "x"}, "replace": {"regex": "a@b", "with": "-"}}`, ""},
+	} {
+		m := sessParse(t, came)
+		m.Dir, m.Resumed = ToClient, true
+		out, err := NewRules(ruleSet(t, c.rule), slog.New(slog.DiscardHandler)).Intercept(t.Context(), &Session{}, m)
+		if (err != nil) != (c.leaves == "") || err == nil && out.Raw != c.leaves {
+			t.Errorf("%s: got %v, %v, want %q", c.rule, out, err, c.leaves)
+		} else if err != nil && refusalOf(err).Rule == "" { // as if the server's stream had broken off
+			t.Errorf("%s: got %v, want it refused by a rule", c.rule, err)
+		}
 	}
 }

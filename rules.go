@@ -105,7 +105,7 @@ func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, 
 	if m.Refusal != nil || len(book.Rules) == 0 && !book.Deny {
 		return m, nil // a rule that loses responses must not lose the proxy's own word that one is late
 	}
-	if m.Kind == Opaque || m.Resumed && m.Kind == Response && m.Answers == nil {
+	if m.Kind == Opaque || m.Resumed && m.Kind == Response && m.Answers == nil && (book.hides || book.byCall) {
 		return r.unknown(book, m)
 	}
 	if m.Dir == ToServer && m.Origin != nil && isStateless(revisionOf(m, m.Origin.Header)) {
@@ -134,18 +134,18 @@ func (r *Rules) Intercept(_ context.Context, s *Session, m *Message) (*Message, 
 	return v.m, v.err
 }
 
-// unknown passes what no rule can judge: bytes that are no message, and a response that comes again after its call is over.
-// Where a rule might deny it, it is refused.
+// unknown passes what no rule can judge: bytes that are no message, and a response that comes again after its call is over,
+// of which rules ask. Where a rule might deny it, it is refused.
 func (r *Rules) unknown(b *ruleBook, m *Message) (*Message, error) {
 	empty := m.Kind == Opaque && m.Raw == "" && (m.Event == nil || m.Event.Data == "") ||
 		m.Reply != nil && m.Reply.Status/100 != 2 // no client takes that for an answer
-	if empty || m.Kind == Response && !b.hides && !b.byCall {
+	if empty {
 		return m, nil
 	}
 	refuses := !r.Report && (m.Kind == Response || b.guards || b.hides)
 	r.Log.Warn("rules cannot judge what the server sent", "refused", refuses)
 	if refuses {
-		return nil, &Error{Code: 502, Text: "the answer cannot be judged"}
+		return nil, &Error{Code: 502, Text: "the answer cannot be judged", Rule: "default"}
 	}
 	return m, nil
 }
@@ -217,12 +217,19 @@ func (v *ruling) miss(r *Rule, condition string) {
 	}
 }
 
-// conclude does to x.m what is the matter of no single rule: it denies what none has ended, and shortens lists.
+// conclude does to x.m what is the matter of no single rule: it denies what none has ended, shortens
+// lists, and last cuts in half what is to be malformed.
 func (b *ruleBook) conclude(x *meeting, v *ruling) {
 	if b.Deny && v.by == nil && x.m.Kind != Response {
 		v.refuse(x, b.last, "deny")
 	}
-	if b.hides && v.err == nil && x.dir == ToClient && x.m.Result != "" {
+	if b.hides && v.err == nil && x.dir == ToClient && x.m.Kind == Response {
 		b.hide(x, v)
+	}
+	if v.by != nil && v.err == nil && v.by.Fault == faultMalformed {
+		half := *v.m
+		half.Raw = half.Raw[:len(half.Raw)/2]
+		v.m = v.m.changed(&half, v.by.Name)
+		v.m.Ruled.Broken = true
 	}
 }
