@@ -20,14 +20,12 @@ const (
 
 // print writes x for people, each line behind indent.
 func (x *Explanation) print(w io.Writer, indent string) {
-	what := joined(x.Kind, joined(x.Method, x.Name))
-	if x.ID != "" {
-		what += ", id " + x.ID
-	}
 	if x.Message != "" {
+		what := joined(x.Kind, joined(x.Method, x.Name))
+		if x.ID != "" {
+			what += ", id " + x.ID
+		}
 		fmt.Fprintf(w, "%smessage %s (line %d): %s, %s\n", indent, x.Message, x.Line, printable(what, showWidth), x.Dir)
-	}
-	if x.Message != "" {
 		indent += "  "
 	}
 	if x.Note != "" {

@@ -36,14 +36,8 @@ func newTextReplacer(match, with string) (*textReplacer, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := syntax.Parse(match, syntax.Perl)
-	if err != nil {
-		return nil, err
-	}
-	program, err := syntax.Compile(tree.Simplify())
-	if err != nil {
-		return nil, err
-	}
+	tree, _ := syntax.Parse(match, syntax.Perl) // as regexp.Compile has done
+	program, _ := syntax.Compile(tree.Simplify())
 	need := needOf(tree)
 	r := &textReplacer{match: re, with: with, need: need, escape: `\u`, narrow: need.length > 0}
 	if strings.ContainsAny(need.literal, "\"\\/\b\f\n\r\t") {

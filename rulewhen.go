@@ -138,17 +138,15 @@ func (c *Condition) holds(x *meeting) (found holding, missed string) {
 	case c.IPs != nil && !slices.ContainsFunc(c.IPs, func(p netip.Prefix) bool { return p.Contains(x.ip.Unmap()) }):
 		return fails, "ip"
 	}
-	for _, named := range [...]struct {
-		condition string
-		patterns  []string
-	}{{"tool", c.Tools}, {"prompt", c.Prompts}, {"uri", c.URIs}} {
-		if named.patterns == nil {
+	for i, patterns := range [...][]string{c.Tools, c.Prompts, c.URIs} {
+		if patterns == nil {
 			continue
 		}
-		if name, found := x.about(named.condition); found != holds {
-			return found, named.condition
-		} else if !matchesAny(named.patterns, name) {
-			return fails, named.condition
+		condition := [...]string{"tool", "prompt", "uri"}[i]
+		if name, found := x.about(condition); found != holds {
+			return found, condition
+		} else if !matchesAny(patterns, name) {
+			return fails, condition
 		}
 	}
 	return holds, ""
