@@ -122,6 +122,7 @@ func (x *meeting) reference(key string) (value string, found holding) {
 // holds reports whether x meets all but Where and what counts. If not, missed is the condition that decides, as rule files
 // call it.
 func (c *Condition) holds(x *meeting) (found holding, missed string) {
+	found = holds
 	switch {
 	case c.Dirs != nil && !slices.Contains(c.Dirs, x.dir):
 		return fails, "dir"
@@ -138,18 +139,25 @@ func (c *Condition) holds(x *meeting) (found holding, missed string) {
 	case c.IPs != nil && !slices.ContainsFunc(c.IPs, func(p netip.Prefix) bool { return p.Contains(x.ip.Unmap()) }):
 		return fails, "ip"
 	}
-	for i, patterns := range [...][]string{c.Tools, c.Prompts, c.URIs} {
-		if patterns == nil {
-			continue
-		}
-		condition := [...]string{"tool", "prompt", "uri"}[i]
-		if name, found := x.about(condition); found != holds {
-			return found, condition
-		} else if !matchesAny(patterns, name) {
-			return fails, condition
-		}
+	if c.Tools != nil {
+		found, missed = x.isAbout("tool", c.Tools), "tool"
 	}
-	return holds, ""
+	if c.Prompts != nil && found == holds {
+		found, missed = x.isAbout("prompt", c.Prompts), "prompt"
+	}
+	if c.URIs != nil && found == holds {
+		found, missed = x.isAbout("uri", c.URIs), "uri"
+	}
+	return found, missed
+}
+
+// isAbout reports whether what x is about meets one of patterns.
+func (x *meeting) isAbout(condition string, patterns []string) holding {
+	name, found := x.about(condition)
+	if found == holds && !matchesAny(patterns, name) {
+		return fails
+	}
+	return found
 }
 
 // matchesAny reports whether one of patterns is met, or there is none.
