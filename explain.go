@@ -222,7 +222,7 @@ func (e *explainer) message(text, number string) *Explanation {
 	return out
 }
 
-// answers finds the call that a response answers, and says which it is.
+// answers finds the call that the response m answers, gives m its direction, and says which call it is.
 func (e *explainer) answers(m *Message) (note string) {
 	key := canonicalID(m.ID)
 	call := e.calls[key]

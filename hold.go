@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A Hold is the error of an interceptor that delays a message: after For it is to go on as the other two say, which are
-// what the interceptor would return else.
+// A Hold is the error of an interceptor that delays a message. When the time For is over, the message goes on as if the
+// interceptor had returned Message and Err only then.
 type Hold struct {
 	For     time.Duration
 	Message *Message
@@ -27,7 +27,7 @@ type Loss struct {
 
 func (l *Loss) Error() string { return l.Cause.Error() }
 
-// alone is m as one behind which nothing follows for which its Conn would wait.
+// alone is the held message without its More: what followed it has gone on meanwhile, so its Conn must not wait for that.
 func (h *Hold) alone() *Message {
 	if h.Message == nil || !h.Message.More {
 		return h.Message
@@ -37,11 +37,12 @@ func (h *Hold) alone() *Message {
 	return &m
 }
 
-// maxHeld is how many messages of a session are held at a time; one more holds up those behind it.
+// maxHeld is how many messages of a session are held at a time. One more is waited for in place, and so holds up those
+// behind it.
 const maxHeld = 1000
 
-// hold calls on when the time of h is over and after, if not nil, is closed; with false if ctx or the session ends
-// before. It returns at once unless inPlace is set, as by those who have nothing else to carry.
+// hold calls on(true) when the time of h is over and after, if not nil, is closed; or on(false) if ctx or the session ends
+// before that. It does not wait for this, unless inPlace is set by a caller that has nothing else to carry.
 func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan struct{}, on func(alive bool), inPlace bool) {
 	over, release, ok := s.hold()
 	wait := func() {
@@ -72,8 +73,8 @@ func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan stru
 	p.wg.Go(wait) // ends with the session at the latest
 }
 
-// holdUp carries the message of w on when the time of h is over. A request over HTTP has a goroutine of its own, which ends
-// what belongs to it.
+// holdUp carries the message of w on to the server when the time of h is over. A request over HTTP is waited for in place:
+// it has a goroutine of its own, and when that returns the request is over.
 func (p *Proxy) holdUp(ctx context.Context, w passage, h *Hold) {
 	p.hold(ctx, w.s, h, nil, func(alive bool) {
 		switch {
@@ -88,8 +89,9 @@ func (p *Proxy) holdUp(ctx context.Context, w passage, h *Hold) {
 	}, w.m.Origin != nil && !w.m.Origin.Batch)
 }
 
-// holdBack carries m on when the time of h is over. A response over HTTP that is relayed has a goroutine of its own, and ends
-// with its last message; else the stream of a call ends with the response, which waits for what is held.
+// holdBack carries m on to the client when the time of h is over. What comes in a server's HTTP response that answers a POST
+// is waited for in place: whoever reads that response has nothing else to do, and its end ends the client's. Otherwise the
+// stream of a call ends with the response to it, which therefore waits for what was held last within the call.
 func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {
 	var before *chan struct{}
 	done := make(chan struct{})
@@ -109,7 +111,7 @@ func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {
 	}, m.Reply != nil && m.Stream != nil && !m.Reply.Listens)
 }
 
-// lose does what is to be done about m, which a Loss let vanish.
+// lose lets m vanish, but for what must be known of that: a call whose response is lost is in flight as before.
 func (p *Proxy) lose(s *Session, m *Message, l *Loss) {
 	p.Log.Debug("message lost", "method", m.Method, "id", m.ID, "cause", l)
 	if l.Cut {

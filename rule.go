@@ -17,8 +17,8 @@ type Rule struct {
 	Action
 }
 
-// A Condition is what a message must meet. A field that is zero is no condition; of a list one must hold. The
-// patterns are those of [matchesName].
+// A Condition is what a message must meet: all fields that are not zero, and of a list one element. Strings are patterns of
+// [matchesName].
 type Condition struct {
 	Methods    []string // of the message, or of the call that a response answers
 	Tools      []string // tools/call
@@ -31,10 +31,10 @@ type Condition struct {
 	Transports []string // stdio or http, of the client
 	Revisions  []string
 	Where      []Demand
-	Every      int64    // each so many-th message of those that meet the above
-	Chance     *float64 // of those, this part
+	Every      int64    // of the messages that meet the above, each one with this number
+	Chance     *float64 // of those, this part: from 0 to 1
 	Seed       *uint64  // of the chance; nil for another one at each start of the program
-	First      int64    // of those, so many
+	First      int64    // of those, so many, and no more
 
 	texts map[string]string // of each of these, its JSON text in the file, for people
 }

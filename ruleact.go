@@ -42,7 +42,7 @@ func (v *ruling) apply(x *meeting, r *Rule) {
 	}
 }
 
-// note keeps what does not show in the message.
+// note traces what r does, and keeps it for the tape, as it does not show in the message.
 func (v *ruling) note(r *Rule, what string) {
 	v.trace(r, what)
 	v.notes = append(v.notes, RuleNote{r.Name, what})
@@ -64,7 +64,7 @@ func (v *ruling) fail(e *Error, r *Rule, what string) {
 	v.by, v.err = r, e
 }
 
-// edit changes x.m.
+// edit does what r sets, removes or replaces. Of several paths those that are not odd are followed.
 func (v *ruling) edit(x *meeting, r *Rule) {
 	text, odd := x.m.Raw, false
 	step := func(next string, unclear bool) { text, odd = next, odd || unclear }

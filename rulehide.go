@@ -57,7 +57,8 @@ func (b *ruleBook) hide(x *meeting, v *ruling) {
 	}
 }
 
-// denied is the rule by which the client of x is denied whatever it may ask of what method calls name; nil if none does so.
+// denied returns the rule that denies the client of x each call of method about name, whatever else the call says; nil if
+// some such call may pass.
 func (b *ruleBook) denied(x *meeting, method, name string) *Rule {
 	call := &Message{Kind: Call, Dir: ToServer, Method: method, Name: name}
 	if method == "resources/read" {

@@ -84,13 +84,16 @@ func unescapeToken(token string) (string, error) {
 	return strings.NewReplacer("~1", "/", "~0", "~").Replace(token), nil
 }
 
-// find returns the JSON texts of the values to which p leads in a message, in order. odd says that there is none to be
-// relied on, because p met something through which it cannot lead, or which peers may understand differently: p goes on
-// where there is neither an object nor an array; it names a member of an array, or selects from what is no array; a key
-// that it follows, or selects by, is there twice, or in another case. What is absent is not odd, nor an index beyond the
-// end.
+// find returns the JSON texts of the values to which p leads in a message, in order. Here as in the other methods the text
+// is one that Parse accepts.
 //
-// The text is one that Parse accepts, here as in the other methods.
+// If odd, nothing that was found is to be relied on: p met something through which it cannot lead, or which two peers may
+// read differently. That is so if
+//   - p goes on at a value that is neither an object nor an array;
+//   - p names a member of an array, or selects from what is no array;
+//   - a key that p follows or selects by is there twice, or also in another case.
+//
+// What is absent is not odd, nor is an index beyond the end.
 func (p rulePath) find(text string) (values []string, odd bool) {
 	found, odd := p.locate(text)
 	for _, at := range found {
@@ -116,13 +119,14 @@ func (p rulePath) remove(text string) (changed string, odd bool) {
 
 // set returns a message in which the values to which p leads are value, a JSON text. It is unchanged if that is odd.
 //
-// A member of an object to which p leads but for the last token is added at its end if it is absent; the last token - adds
-// to an array. Objects on the way to that are added as well if p has neither * nor [KEY=PATTERN] nor, for a value in
-// what is added, an index. Of the message itself nothing is added but params where there is a method.
+// If the object in which p ends lacks the member, it is added at the end of the object; a last token - adds an element to
+// an array. Objects on the way are added too if they are named: not by * or [KEY=PATTERN], and no index leads into what is
+// added. To the message itself only params is added, and only if there is a method.
 func (p rulePath) set(text, value string) (changed string, odd bool) {
 	return p.change(text, pathWalk{task: pathSets, value: value})
 }
 
+// change returns what the walk w along p makes of a message.
 func (p rulePath) change(text string, w pathWalk) (changed string, odd bool) {
 	w.text, w.path = text, p
 	w.pass(w.space(0), p)
@@ -174,7 +178,8 @@ func (w *pathWalk) inside(i int, p rulePath) (end int) {
 	object, closing := w.text[i] == '{', w.text[i]+2 // ASCII: "{|}" and "[\\]"
 	steps := pathStepper{step: p[0], odd: !object && !p[0].suitsArray()}
 	open := i + 1
-	behind, kept, hits := open, 0, 0 // the end of the last one; how many are left, and were led to
+	behind := open     // the end of the last member or element
+	kept, hits := 0, 0 // how many of them stay, and to how many p leads
 	i = w.space(open)
 	first := i
 	for n := 0; w.text[i] != closing; n++ {
@@ -226,7 +231,7 @@ func isIndex(token string) bool {
 	return token == "0" || token != "" && token[0] != '0' && skipDigits(token, 0) == len(token)
 }
 
-// add puts what p lacks at the end of an object or array, of which the last member or element, if any, ends at i.
+// add puts what is absent where p leads at the end, i, of what is in an object or array; any says that something is.
 func (w *pathWalk) add(i int, any, object bool, p rulePath) {
 	step, top := p[0], len(p) == len(w.path)
 	var text string
@@ -245,7 +250,7 @@ func (w *pathWalk) add(i int, any, object bool, p rulePath) {
 	w.put(i, i, text)
 }
 
-// named reports whether p leads to one value, through objects alone behind the first n steps.
+// named reports whether p leads to one value at most, and behind its first n steps through objects only.
 func (p rulePath) named(n int) bool {
 	for i, step := range p {
 		if step.selects() || step.token == "*" || i >= n && (step.token == "-" || isIndex(step.token)) {
@@ -255,7 +260,7 @@ func (p rulePath) named(n int) bool {
 	return true
 }
 
-// around returns the JSON text of a value in objects in which p leads to it.
+// around returns the JSON text of objects, one in the other, in which p leads to a value.
 func (p rulePath) around(value string) string {
 	var b strings.Builder
 	for _, step := range p {
@@ -264,7 +269,7 @@ func (p rulePath) around(value string) string {
 	return b.String() + value + strings.Repeat("}", len(p))
 }
 
-// A pathStepper says to which members of an object, or elements of an array, a step leads.
+// A pathStepper says to which members of one object, or elements of one array, a step leads.
 type pathStepper struct {
 	step pathStep
 	odd  bool
@@ -272,7 +277,7 @@ type pathStepper struct {
 	keys map[string]bool // of the members to which * led
 }
 
-// member reports whether the step leads to the member of an object, each of which it is to be asked about.
+// member reports whether the step leads to the member called key. It is to be asked about each member of the object.
 func (s *pathStepper) member(key string) bool {
 	switch {
 	case s.step.token == "*": // to those of another case too

@@ -16,10 +16,11 @@ import (
 // A textReplacer replaces what a regular expression matches in strings. It is not changed once made by
 // newTextReplacer.
 //
-// Go's regular expressions read some 20 MB/s, so most of a text is kept from them. A match that is not empty lies within
-// a run of bytes that the expression can consume, as it cannot go on beyond; and what it finds in a run depends on
-// nothing outside, but for \b and \B on one byte on each side: of a longer character that byte is no letter either. So only
-// runs count that are long enough and have in them what each match has.
+// Go's regular expressions read some 20 MB/s, so most of a text is kept from them. The program of the expression says which
+// bytes it can consume. A match that is not empty lies within a run of such bytes, as it cannot go on beyond; and nothing
+// outside of a run counts, but for \b and \B the byte on each side. (Of a character with several bytes that byte is no
+// letter to \b, as is the character.) So only those runs are searched that are as long as a match must be, and that hold
+// the literal that each match has.
 type textReplacer struct {
 	match    *regexp.Regexp
 	with     string // as in [regexp.Regexp.Expand]
@@ -56,8 +57,8 @@ func newTextReplacer(match, with string) (*textReplacer, error) {
 	return r, nil
 }
 
-// consume notes which bytes an instruction can consume: those of all characters beyond ASCII if it can one of them, so
-// that runs never end within a character.
+// consume notes which bytes an instruction can consume. If it can consume one character beyond ASCII, the bytes of all of
+// those count, so that a run never ends within a character.
 func (r *textReplacer) consume(in *syntax.Inst) {
 	for c := range utf8.RuneSelf {
 		r.consumed[c] = r.consumed[c] || in.MatchRune(rune(c))
@@ -88,7 +89,7 @@ type matchNeed struct {
 	length  int    // bytes that it has at least
 }
 
-// and is what a match has of which one part needs n and another m.
+// and is what a match has if one part of it has n and another m.
 func (n matchNeed) and(m matchNeed) matchNeed {
 	n.length += m.length
 	if len(m.literal) > len(n.literal) {
@@ -97,7 +98,7 @@ func (n matchNeed) and(m matchNeed) matchNeed {
 	return n
 }
 
-// or is what a match has that needs n or m.
+// or is what a match has if it has n or has m.
 func (n matchNeed) or(m matchNeed) matchNeed {
 	n.length = min(n.length, m.length)
 	if n.literal != m.literal {
@@ -188,8 +189,8 @@ func (r *textReplacer) matches(part string) [][]int {
 	return r.match.FindAllStringSubmatchIndex(part, -1)
 }
 
-// run returns the next part of s, not before s[at], in which there may be a match and outside of which there is none up to
-// its end; all of s if there is no telling.
+// run returns the next part of s, from s[at] on, in which there may be a match: none begins before it that is not in it.
+// Without runs that is all of s.
 func (r *textReplacer) run(s string, at int) (from, to int, ok bool) {
 	if !r.narrow {
 		return 0, len(s), strings.Contains(s, r.need.literal)

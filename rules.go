@@ -31,7 +31,7 @@ type RuleNote struct {
 	What string // the word of its action, and what comes to it: fault drop, tag slow
 }
 
-// Ruled is what rules did with a message that goes on.
+// Ruled is what rules did with a message that goes on, for those who see it after them.
 type Ruled struct {
 	Was    *Message   // as it came; nil if it is not changed, or if a rule made it
 	Rule   string     // names of the rules that changed or made it

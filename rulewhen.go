@@ -79,8 +79,8 @@ const (
 	unclear // it cannot be said: see [rulePath.find]
 )
 
-// about is the name or URI that a condition, tool, prompt or uri, is about, if it holds that there is one; unclear is a
-// message that could be read in two ways.
+// about returns the name or URI that a condition, tool, prompt or uri, is held against. It fails if there is none, and is
+// unclear if two peers could read the message in different ways.
 func (x *meeting) about(condition string) (name string, found holding) {
 	switch method := x.method(); {
 	case condition == "tool" && method == methodCallTool, condition == "prompt" && method == methodGetPrompt:
@@ -95,8 +95,8 @@ func (x *meeting) about(condition string) (name string, found holding) {
 	return "", fails
 }
 
-// named returns name, which is the string that params has under key. Something else there, or params that are a list, a
-// server may yet take for a name; and a call that must have one and has none it may take for any.
+// named returns name, the string that params has under key. If there is none, it is unclear what a server makes of that: of
+// a value that is no string, of params that are a list, and of a call without the name that it must have.
 func (x *meeting) named(name, key string) (string, holding) {
 	if name != "" {
 		return name, holds
@@ -108,7 +108,7 @@ func (x *meeting) named(name, key string) (string, holding) {
 	return "", holding(btoi(value != ""))
 }
 
-// reference is a member of what a call asks to complete.
+// reference returns the member called key of params.ref, which says what a call asks to complete.
 func (x *meeting) reference(key string) (value string, found holding) {
 	values, odd := rulePath{{token: "params"}, {token: "ref"}, {token: key}}.find(x.call.Raw)
 	if value, ok := unquote(strings.Join(values, "")); ok && !odd {
@@ -119,8 +119,8 @@ func (x *meeting) reference(key string) (value string, found holding) {
 	return "", fails
 }
 
-// holds reports whether x meets all but Where and what counts. If not, missed is the condition that decides, as rule files
-// call it.
+// holds reports whether x meets all conditions but Where and those that count. If not, missed is the one that decides, by
+// its word in rule files.
 func (c *Condition) holds(x *meeting) (found holding, missed string) {
 	found = holds
 	switch {
@@ -165,7 +165,7 @@ func matchesAny(patterns []string, s string) bool {
 	return patterns == nil || slices.ContainsFunc(patterns, func(p string) bool { return matchesName(p, s) })
 }
 
-// where looks at the values that a condition names. If one of them fails, it does not matter what is unclear about another.
+// where reports whether x meets all of Where. If one fails, it does not matter that another is unclear.
 func (c *Condition) where(x *meeting) holding {
 	found := holds
 	for i := range c.Where {
@@ -179,7 +179,7 @@ func (c *Condition) where(x *meeting) holding {
 	return found
 }
 
-// any reports whether one of the values to which d leads is as it demands.
+// any reports whether a value to which d leads is as it demands, as a condition wants.
 func (d *Demand) any(text string) holding {
 	values, odd := d.At.find(text)
 	for _, v := range values {
@@ -198,7 +198,7 @@ func (d *Demand) any(text string) holding {
 	return fails
 }
 
-// all reports whether there are values to which d leads, and all of them are as it demands.
+// all reports whether d leads to values and each of them is as it demands, as require wants.
 func (d *Demand) all(text string) bool {
 	values, odd := d.At.find(text)
 	return !odd && len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return d.fits(v) != holds })
@@ -248,8 +248,8 @@ type ruleCount struct {
 	seed uint64
 }
 
-// takes counts a message that meets all else. missed is the condition of c for which it is none of those wanted, "" if it
-// is one.
+// takes counts a message that meets all other conditions. missed is the one of every, chance and first by which it is not
+// wanted, "" if it is.
 func (n *ruleCount) takes(c *Condition) (missed string) {
 	if k := n.met.Add(1); c.Every > 0 && k%c.Every != 0 {
 		return "every"
@@ -264,8 +264,8 @@ func (n *ruleCount) takes(c *Condition) (missed string) {
 	return ""
 }
 
-// concerns reports whether r is about a message of this kind at all. What denies, answers or breaks is about what begins
-// something, unless the rule says where its messages go.
+// concerns reports whether r is about messages of this kind at all. A rule that denies, answers or breaks is about calls and
+// notifications, and about responses only if it says in which direction.
 func (r *Rule) concerns(x *meeting) bool {
 	return x.m.Kind != Response || r.When.Dirs != nil || !r.Kind.ends() && r.Kind != actDelay
 }
