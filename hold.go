@@ -73,9 +73,17 @@ func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan stru
 }
 
 // holdUp carries the message of w on when the time of h is over. A request over HTTP has a goroutine of its own, which ends
-// what belongs to it.
+// what belongs to it; on stdio the call does, and nothing else while the session lasts.
 func (p *Proxy) holdUp(ctx context.Context, w passage, h *Hold) {
-	p.hold(ctx, w.s, h, nil, func(alive bool) {
+	if w.m.Stream == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	wanted, cancel := context.WithCancel(ctx)
+	if w.call != nil && w.m.Stream == nil {
+		w.s.whenOver(w.call, cancel)
+	}
+	p.hold(wanted, w.s, h, nil, func(alive bool) {
+		defer cancel()
 		switch {
 		case alive && (w.call == nil || w.s.lookup(ToServer, w.m.ID) == w.call):
 			p.up(ctx, w, h.alone(), h.Err)
