@@ -74,9 +74,18 @@ func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan stru
 }
 
 // holdUp carries the message of w on to the server when the time of h is over. A request over HTTP is waited for in place:
-// it has a goroutine of its own, and when that returns the request is over.
+// it has a goroutine of its own, and what belongs to the request ends with that. On stdio it is given up if its call is
+// over before, and for nothing else while the session lasts.
 func (p *Proxy) holdUp(ctx context.Context, w passage, h *Hold) {
-	p.hold(ctx, w.s, h, nil, func(alive bool) {
+	if w.m.Stream == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	wanted, cancel := context.WithCancel(ctx)
+	if w.call != nil && w.m.Stream == nil {
+		w.s.whenOver(w.call, cancel)
+	}
+	p.hold(wanted, w.s, h, nil, func(alive bool) {
+		defer cancel()
 		switch {
 		case alive && (w.call == nil || w.s.lookup(ToServer, w.m.ID) == w.call):
 			p.up(ctx, w, h.alone(), h.Err)

@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,9 +114,43 @@ func TestRuleDelaySessionEnds(t *testing.T) {
 		}
 	})
 	ruleTalks(t, rules, talkLegacy, func(w *talk) { // and a client that leaves while something is held
-		c := w.dial()
+		c, began := w.dial(), time.Now()
 		c.say(replayCall("1", "slow", `{}`))
 		synctest.Wait()
+		if c.in != nil {
+			c.refused("1", 504)
+			w.gets(leaveCancelled(w, "")[0])
+			synctest.Wait()
+			c.in.Close()
+			if <-c.exit; time.Since(began) != 10*time.Second {
+				t.Errorf("got the end after %s, want it with the call's time", time.Since(began))
+			}
+		}
+	})
+	ruleTalks(t, rules, talkLegacy, func(w *talk) { // and one whose proxy is interrupted
+		if w.bounds.CallTimeout = 0; w.client == "stdio" {
+			c := w.dial()
+			c.say(replayCall("1", "slow", `{}`))
+			synctest.Wait()
+			c.interrupt()
+			c.refused("1", 503)
+		}
+	})
+}
+
+// What is held of calls that are over is no longer among those that may be held.
+func TestRuleDelayCancelledMany(t *testing.T) {
+	talkTest(t, &talk{client: "stdio", server: "stdio", rules: `{"when": {"tool": "slow"}, "delay": "1h"}`}, func(w *talk) {
+		c, began := w.dial(), time.Now()
+		for i := range maxHeld + 2 {
+			id := strconv.Itoa(i)
+			c.say(replayCall(id, "slow", `{}`))
+			c.say(talkCancelled(id))
+			w.gets(talkCancelled(id))
+		}
+		if c.works(); time.Since(began) != 0 {
+			t.Errorf("got an answer after %s, want it at once", time.Since(began))
+		}
 	})
 }
 

@@ -245,6 +245,17 @@ func (s *Session) hold() (over <-chan struct{}, release func(), ok bool) {
 	}, s.held <= maxHeld
 }
 
+// whenOver has cancel called when c, a call of the client, is over unanswered.
+func (s *Session) whenOver(c *PendingCall, cancel context.CancelFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls[ToServer][c.key] == c {
+		c.cancel = cancel // for who takes c out of the book
+	} else {
+		cancel()
+	}
+}
+
 // owes reports whether a client waits for an answer, or a message waits. It requires that s.mu is held.
 func (s *Session) owes() bool {
 	if s.held > 0 {

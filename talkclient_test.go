@@ -23,9 +23,10 @@ type talkClient struct {
 	w     *talk
 	heard chan string
 
-	in   *io.PipeWriter // on stdio
-	out  *io.PipeReader
-	exit chan error // what serveStdio returned
+	in        *io.PipeWriter // on stdio
+	out       *io.PipeReader
+	exit      chan error         // what serveStdio returned
+	interrupt context.CancelFunc // on stdio, as SIGINT
 
 	session string        // on HTTP
 	pause   time.Duration // before a body is sent
@@ -68,6 +69,7 @@ func (c *talkClient) pipes() {
 	clientOut, out := io.Pipe()
 	c.in, c.out, c.exit = clientIn, clientOut, make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
+	c.interrupt = cancel
 	go func() {
 		err := serveStdio(ctx, p, talkReader(in, c.w.slow), out, c.w.max, 10*time.Second)
 		release()
