@@ -32,8 +32,9 @@ func (x *Explanation) print(w io.Writer, indent string) {
 		fmt.Fprintf(w, "%s%s\n", indent, x.Note)
 	}
 	x.printMet(w, indent)
+	leaves := printable(onOneLine(&Message{Raw: x.Leaves, Newlines: true}), math.MaxInt)
 	if x.Message == "" && x.Outcome == fatePasses {
-		fmt.Fprintf(w, "%s%s\n", indent, printable(oneLine(x.Leaves), math.MaxInt))
+		fmt.Fprintf(w, "%s%s\n", indent, leaves)
 		return
 	}
 	text := x.Outcome
@@ -48,19 +49,15 @@ func (x *Explanation) print(w io.Writer, indent string) {
 	}
 	fmt.Fprintf(w, "%s=> %s\n", indent, printable(text, showWidth))
 	if x.Leaves != "" {
-		fmt.Fprintf(w, "%s   %s\n", indent, printable(oneLine(x.Leaves), math.MaxInt))
+		fmt.Fprintf(w, "%s   %s\n", indent, leaves)
 	}
 	if x.Answer != nil {
-		to := strings.TrimPrefix(x.Answer.Dir, "to-")
-		fmt.Fprintf(w, "%s   the %s gets:\n", indent, to)
+		fmt.Fprintf(w, "%s   the %s gets:\n", indent, strings.TrimPrefix(x.Answer.Dir, "to-"))
 		x.Answer.print(w, indent+"   ")
 	} else if x.Outcome == fateRefused {
 		fmt.Fprintf(w, "%s   nobody is told, as nobody waits for an answer\n", indent)
 	}
 }
-
-// oneLine is a JSON text without line ends.
-func oneLine(text string) string { return onOneLine(&Message{Raw: text, Newlines: true}) }
 
 // printMet writes the limits and rules that x meets. Of what the proxy says itself those that have no effect are left out,
 // and of many those that cannot have one.

@@ -32,7 +32,7 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 		case "ip":
 			c.IPs = listOf(f, m, parsePrefix)
 		case "transport":
-			c.Transports = listOf(f, m, oneOf("stdio", "http"))
+			c.Transports = listOf(f, m, oneOf(viaStdio, "http"))
 		case "where":
 			c.Where = byPath(f, m, parseRulePath, f.demand)
 		case "every":
@@ -53,10 +53,10 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 	if c.Seed != nil && c.Chance == nil {
 		f.fail(nodes["seed"].at, "seed: means nothing without chance")
 	}
-	if c.Tools != nil && !canMatch(c.Methods, "tools/call") {
+	if c.Tools != nil && !canMatch(c.Methods, methodCallTool) {
 		f.fail(nodes["method"].from, "method: never tools/call, which is what tool is about")
 	}
-	if c.Prompts != nil && !canMatch(c.Methods, "prompts/get", "completion/complete", "prompts/list") {
+	if c.Prompts != nil && !canMatch(c.Methods, methodGetPrompt, methodComplete, "prompts/list") {
 		f.fail(nodes["method"].from, "method: never prompts/get or completion/complete, which is what prompt is about")
 	}
 	return c

@@ -3,7 +3,10 @@
 
 package main
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // A listing says what a result lists, and how what is in it is asked for.
 type listing struct {
@@ -34,10 +37,7 @@ func (b *ruleBook) hide(x *meeting, v *ruling) {
 	var by []*Rule
 	pick := func(element string) bool {
 		names, odd := rulePath{{token: l.key}}.find(element)
-		name := ""
-		if len(names) == 1 {
-			name, _ = unquote(names[0])
-		}
+		name, _ := unquote(strings.Join(names, "")) // there is one at most
 		rule := b.denied(x, l.method, name)
 		if odd { // whoever reads it may take it for a name that is denied
 			rule = b.last
