@@ -56,6 +56,8 @@ func (p *Proxy) hold(ctx context.Context, s *Session, h *Hold, after <-chan stru
 			alive = false
 		case <-over:
 			alive = false
+		case <-s.gone:
+			alive = false
 		}
 		if alive && after != nil {
 			select {

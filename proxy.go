@@ -66,7 +66,9 @@ func (p *Proxy) Open(ctx context.Context, client Conn, user string, transient bo
 	if err != nil {
 		return nil, err
 	}
-	s.expire = p.expire
+	if s.expire = p.expire; transient {
+		s.gone = ctx.Done()
+	}
 	server, err := p.dialer.Dial(ctx, s, func(m *Message, err error) { p.receive(s, m, err) })
 	if err != nil {
 		p.Sessions.End(s, err)

@@ -80,6 +80,20 @@ func TestRuleDelayClientGoes(t *testing.T) {
 		<-time.After(5 * time.Second)
 		w.silent()
 	})
+	ruleTalks(t, `{"when": {"tool": "t", "dir": "to-client", "first": 1}, "delay": "1h"}`, func(w *talk) bool { return talkModern(w) && talkWeb(w) }, func(w *talk) {
+		w.bounds.Sessions = 1
+		c, began := w.dial(), time.Now()
+		call := w.call("1", `{}`, "")
+		post := c.say(call)
+		w.gets(call).result(`{}`)
+		synctest.Wait()
+		post.cancel()
+		post.wait(c)
+		synctest.Wait()
+		if c.works(); time.Since(began) != 0 { // what is held no longer counts as a session
+			t.Errorf("got the next answer after %s", time.Since(began))
+		}
+	})
 }
 
 // At the end of its input a client is still owed what is held.

@@ -52,6 +52,7 @@ type Session struct {
 	client    Conn
 	server    Server
 	expire    func(*Session, Direction, *PendingCall) // a call took too long
+	gone      <-chan struct{}                         // closed when the client of a transient session goes away, else nil
 	aside     atomic.Int32                            // what the proxy is telling the server by itself
 	secret    atomic.Pointer[knownSecret]             // the last Mcp-Session-Id of the server; nil if there is none
 	tape      atomic.Int64                            // number on the tape, negative if it is there without one; 0 if it is not
