@@ -10,10 +10,18 @@ type edit struct {
 	scanner
 	out    strings.Builder // what was read, changed
 	copied int             // text up to here is in out, or left out
+	limit  int             // bytes of out beyond which nothing is put any more; 0 for none
+	over   bool            // that was so
 }
+
+// maxGrowth is how many bytes a rule may add to a message: many values may be set in one that a client has written.
+const maxGrowth = 16 << 20
 
 // put puts a value in place of text[from:to], which is behind what was replaced before, and not at the very front.
 func (e *edit) put(from, to int, value string) {
+	if e.over = e.over || e.limit > 0 && e.out.Len()+len(value) > e.limit; e.over {
+		return
+	}
 	e.out.WriteString(e.text[e.copied:from])
 	e.out.WriteString(value)
 	e.copied = to

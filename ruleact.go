@@ -78,7 +78,7 @@ func (v *ruling) edit(x *meeting, r *Rule) {
 		step(r.Replace.replace(text, r.In))
 	}
 	if odd {
-		v.trace(r, notApplied+unclearText)
+		v.trace(r, notApplied+unclearText+", or it would add more than 16 MiB")
 	}
 	if text != x.m.Raw {
 		v.become(x, text, r.Kind.String(), r)

@@ -117,7 +117,8 @@ func (p rulePath) remove(text string) (changed string, odd bool) {
 	return p.change(text, pathWalk{task: pathRemoves})
 }
 
-// set returns a message in which the values to which p leads are value, a JSON text. It is unchanged if that is odd.
+// set returns a message in which the values to which p leads are value, a JSON text. It is unchanged if that is odd, or
+// would make it much larger.
 //
 // If the object in which p ends lacks the member, it is added at the end of the object; a last token - adds an element to
 // an array. Objects on the way are added too if they are named: not by * or [KEY=PATTERN], and no index leads into what is
@@ -128,9 +129,9 @@ func (p rulePath) set(text, value string) (changed string, odd bool) {
 
 // change returns what the walk w along p makes of a message.
 func (p rulePath) change(text string, w pathWalk) (changed string, odd bool) {
-	w.text, w.path = text, p
+	w.text, w.path, w.limit = text, p, len(text)+maxGrowth
 	w.pass(w.space(0), p)
-	if w.odd {
+	if w.odd || w.over {
 		return text, true
 	}
 	return w.done(), false

@@ -405,3 +405,17 @@ func BenchmarkPathFind(b *testing.B) {
 		p.find(benchCall)
 	}
 }
+
+// What a client writes decides how many values a rule sets: it must not decide how large a message becomes.
+func TestPathSetIsBounded(t *testing.T) {
+	text := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":[` + strings.Repeat("1,", 30) + `1]}}`
+	value := quote(strings.Repeat("a", 1<<20))
+	path, _ := parseRulePath("/params/arguments/*")
+	if got, odd := path.set(text, value); got != text || !odd {
+		t.Errorf("got %d bytes, %v, want it unchanged, and odd", len(got), odd)
+	}
+	text = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":[1,1]}}`
+	if got, odd := path.set(text, value); len(got) < 2<<20 || odd {
+		t.Errorf("got %d bytes, %v, want both set", len(got), odd)
+	}
+}

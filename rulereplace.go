@@ -154,39 +154,23 @@ func (r *textReplacer) in(s string) string {
 	var out []byte
 	copied := 0 // s up to here is in out
 	for from, to, ok := r.run(s, 0); ok; from, to, ok = r.run(s, to) {
-		from := max(from-r.context, 0)
-		part := s[from:min(to+r.context, len(s))]
-		if out == nil {
-			out = make([]byte, 0, len(s)+len(r.with))
-		}
-		for _, m := range r.matches(part) {
-			out = append(out, s[copied:from+m[0]]...)
-			out = r.match.ExpandString(out, r.with, part, m)
-			copied = from + m[1]
+		before, behind := min(from, r.context), min(len(s)-to, r.context) // no match can have these
+		part := s[from-before : to+behind]
+		if next := r.match.ReplaceAllString(part, r.with); next != part {
+			if out == nil {
+				out = make([]byte, 0, len(s)+len(r.with))
+			}
+			out = append(append(out, s[copied:from]...), next[before:len(next)-behind]...)
+			copied = to
 		}
 		if !r.narrow {
 			break
 		}
 	}
-	if copied == 0 && len(out) == 0 {
+	if out == nil {
 		return s
 	}
 	return string(append(out, s[copied:]...))
-}
-
-// matches returns where in a part of a string the matches are. Mostly the first leaves no room for others.
-func (r *textReplacer) matches(part string) [][]int {
-	if !r.narrow {
-		return r.match.FindAllStringSubmatchIndex(part, -1)
-	}
-	first := r.match.FindStringSubmatchIndex(part)
-	switch {
-	case first == nil:
-		return nil
-	case len(part)-first[1] < r.need.length:
-		return [][]int{first}
-	}
-	return r.match.FindAllStringSubmatchIndex(part, -1)
 }
 
 // run returns the next part of s, from s[at] on, in which there may be a match: none begins before it that is not in it.
@@ -225,7 +209,7 @@ func (r *textReplacer) run(s string, at int) (from, to int, ok bool) {
 // error, or, if in is not nil, in the values to which in leads; it must lead into those three. All else is as it was. odd
 // is as in [rulePath.find]; the message is then unchanged.
 func (r *textReplacer) replace(text string, in rulePath) (changed string, odd bool) {
-	w := edit{scanner: scanner{text: text}}
+	w := edit{scanner: scanner{text: text}, limit: len(text) + maxGrowth}
 	var places []span
 	if in != nil {
 		places, odd = in.locate(text)
@@ -238,6 +222,9 @@ func (r *textReplacer) replace(text string, in rulePath) (changed string, odd bo
 		if r.mayBeIn(text[at.from:at.to]) {
 			r.inStrings(&w, at)
 		}
+	}
+	if w.over {
+		return text, true
 	}
 	return w.done(), odd
 }
