@@ -217,7 +217,6 @@ func forward(ctx context.Context, c *Config, std stdio) (err error) {
 	front.Proxy = NewProxy(dialer, bounds, log, chain...)
 	if rec != nil {
 		rec.Attach(front.Proxy)
-		rec.Stages = c.Mode != "replay"
 		defer rec.dumpOnSignal()()
 	}
 	if listener == nil {
@@ -301,10 +300,7 @@ func recorded(start func() (*process, error), rec *Recorder) func() (*process, e
 	return func() (*process, error) {
 		p, err := start()
 		if err == nil {
-			p.before = func() error {
-				rec.commit(p.owner.Load(), ToServer)
-				return rec.Flush()
-			}
+			p.before = rec.Flush
 			p.garbage = func(line string) { rec.Garbage(p.owner.Load(), line) }
 			p.stray = func(m *Message, why string) { rec.Dropped(nil, m, why) }
 		}

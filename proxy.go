@@ -20,14 +20,12 @@ type Interceptor func(ctx context.Context, s *Session, m *Message) (*Message, er
 type Proxy struct {
 	Sessions *Sessions
 	Log      *slog.Logger
-	// OnEnd, OnDrop, OnTell and OnWrite, if not nil, hear of what no interceptor sees: the end of each
-	// session, after its last message; messages of servers that reach nobody; what the proxy itself tells
-	// a server; and that messages are about to be written to a client on stdio. They are set before the
-	// first session.
-	OnEnd   func(s *Session, reason error)
-	OnDrop  func(s *Session, m *Message, why string)
-	OnTell  func(s *Session, m *Message)
-	OnWrite func(s *Session)
+	// OnEnd, OnDrop and OnTell, if not nil, hear of what no interceptor sees: the end of each session,
+	// after its last message; messages of servers that reach nobody; and what the proxy itself tells a
+	// server. They are set before the first session.
+	OnEnd  func(s *Session, reason error)
+	OnDrop func(s *Session, m *Message, why string)
+	OnTell func(s *Session, m *Message)
 
 	dialer Dialer
 	chain  []Interceptor // in order towards the server, in reverse towards the client

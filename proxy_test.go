@@ -433,7 +433,6 @@ func (w *talk) proxy() (p *Proxy, release func()) {
 	}
 	p = NewProxy(d, w.bounds, w.log, append(chain, rec.Intercept)...)
 	rec.Attach(p)
-	rec.Stages = true
 	return p, func() {
 		d.Close()
 		check()

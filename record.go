@@ -29,7 +29,6 @@ import (
 type Recorder struct {
 	Header TapeHeader // of its tapes; the Recorder fills in what it knows itself
 	HTTP   bool       // the server is spoken to over HTTP
-	Stages bool       // whoever writes to stdio calls commit before; see recordStage
 	Rules  bool       // what passes is changed by rules, which Changed and Noted hear of
 	Redact *Redactor  // nil changes nothing
 	Max    int        // bytes of a line; parts of a longer one are left out; 0 for any
@@ -101,7 +100,6 @@ func newRecorder(file *tapeFile, log *slog.Logger) *Recorder {
 // Attach lets r hear of what no interceptor sees in p.
 func (r *Recorder) Attach(p *Proxy) {
 	p.OnEnd, p.OnDrop, p.OnTell = r.Ended, r.Dropped, r.Told
-	p.OnWrite = func(s *Session) { r.commit(s, ToClient) }
 }
 
 // Intercept records m and lets it pass.
@@ -148,12 +146,6 @@ func (r *Recorder) message(s *Session, m *Message) {
 	} else if m.Refusal != nil {
 		e.Rule = m.Refusal.Rule
 	}
-	if r.stage(s, m, &e) {
-		if m.Kind == Response && m.Dir == ToClient && r.rates != nil {
-			r.judge(m)
-		}
-		return
-	}
 	seq := e.Was
 	if !broken {
 		seq = r.add(s, &e)
@@ -182,31 +174,24 @@ func (r *Recorder) entry(s *Session, m *Message) Entry {
 	case m.Kind == Call && m.Dir == ToServer:
 		e.era = eraOf(m)
 	case m.Kind == Response && call != nil:
-		if r.lineOf(s, call) == 0 && m.Dir == ToClient && m.Local {
+		if call.seq.Load() == 0 && m.Dir == ToClient && m.Local {
 			call.seq.Store(r.add(s, &Entry{Kind: lineMsg, Dir: dirToServer, Local: true, Msg: onOneLine(call.Message),
 				of: call.Message, era: eraOf(call.Message)}))
 		}
 		e.Re, e.X = call.seq.Load(), call.x.Load()
-		if m.Dir == ToClient {
+		if m.Dir == ToClient && !m.Local && call.struck != 0 { // what the proxy answers itself may come at any time
 			e.at = s.opened.Add(call.struck)
 		}
 	case m.Dir == ToServer && m.Method == methodCancelled:
 		if within := s.lookup(ToServer, member(m.Params, "requestId")); within != nil {
-			e.X = r.lineOf(s, within)
+			e.X = within.seq.Load()
 		}
 	case m.Within != nil:
-		e.X = r.lineOf(s, m.Within)
+		e.X = m.Within.seq.Load()
 	}
 	return e
 }
 
-// lineOf is the number of the line of a call, 0 if there is none.
-func (r *Recorder) lineOf(s *Session, call *PendingCall) int64 {
-	if call.seq.Load() == 0 {
-		r.commitAll(s)
-	}
-	return call.seq.Load()
-}
 
 // onOneLine is the text of m with spaces for line ends between tokens. A string can hold none.
 func onOneLine(m *Message) string {
@@ -237,7 +222,7 @@ func (r *Recorder) opaque(s *Session, m *Message) {
 	e := Entry{Kind: lineRaw, Dir: dirToClient, Text: text}
 	r.travelled(&e, s, m)
 	if m.Within != nil {
-		e.X = r.lineOf(s, m.Within)
+		e.X = m.Within.seq.Load()
 	}
 	r.add(s, &e)
 }
@@ -326,7 +311,6 @@ func (r *Recorder) begin(s *Session) {
 	}
 	n := r.counts.sessions + 1
 	s.tape.Store(n)
-	s.stages.Store(new([2]recordStage))
 	r.line(&Entry{Kind: lineOpen, Session: n})
 }
 
@@ -335,7 +319,6 @@ func (r *Recorder) begin(s *Session) {
 // wait.
 func (r *Recorder) add(s *Session, e *Entry) (seq int64) {
 	var room [256]byte
-	r.commitAll(s)
 	fields := r.fields(s, e, room[:0])
 	r.mu.Lock()
 	if seq = r.stamp(e.Kind, e.Dir, e.era, e.at); seq != 0 {
@@ -403,7 +386,6 @@ func (r *Recorder) line(e *Entry) {
 
 // Ended records the end of a session, if there is something of it on the tape. What comes later begins none.
 func (r *Recorder) Ended(s *Session, reason error) {
-	r.commitAll(s)
 	e := Entry{Kind: lineClose, Text: reason.Error()}
 	r.clean(s, &e)
 	r.mu.Lock()
@@ -435,7 +417,7 @@ func (r *Recorder) Told(s *Session, m *Message) {
 		e.Rule = m.Refusal.Rule
 	}
 	if m.Answers != nil {
-		e.Re, e.X = r.lineOf(s, m.Answers), m.Answers.x.Load()
+		e.Re, e.X = m.Answers.seq.Load(), m.Answers.x.Load()
 	}
 	if m.Method == methodCancelled { // it is about that call, and answers nothing
 		e.X, e.Re = e.Re, 0

@@ -57,8 +57,6 @@ type Session struct {
 	secret    atomic.Pointer[knownSecret]             // the last Mcp-Session-Id of the server; nil if there is none
 	tape      atomic.Int64                            // number on the tape, negative if it is there without one; 0 if it is not
 
-	stages atomic.Pointer[[2]recordStage] // of the Recorder, by direction; nil if it has none
-
 	mu       sync.Mutex                 // protects following
 	id       string                     // towards the client; "" if it has none
 	revision string                     // agreed in initialize; "" before

@@ -201,20 +201,10 @@ func (c *stdioClient) Close() error {
 // answers are written, when the server is gone, or, after at most grace, when ctx ends.
 func serveStdio(ctx context.Context, p *Proxy, in io.Reader, out io.WriteCloser, max int, grace time.Duration) error {
 	client := &stdioClient{lineConn: lineConn{w: out}, closed: make(chan struct{})}
-	var opened atomic.Pointer[Session]
-	if p.OnWrite != nil {
-		client.before = func() error {
-			if s := opened.Load(); s != nil {
-				p.OnWrite(s)
-			}
-			return nil
-		}
-	}
 	s, err := p.Open(ctx, client, "", false)
 	if err != nil {
 		return err
 	}
-	opened.Store(s)
 	eof := make(chan error, 1)
 	go readClient(ctx, p, s, client, in, max, eof) // a read of stdin cannot be interrupted: it ends with the program
 	var readErr error
