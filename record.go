@@ -192,7 +192,6 @@ func (r *Recorder) entry(s *Session, m *Message) Entry {
 	return e
 }
 
-
 // onOneLine is the text of m with spaces for line ends between tokens. A string can hold none.
 func onOneLine(m *Message) string {
 	if !m.Newlines {
