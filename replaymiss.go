@@ -193,7 +193,7 @@ func (c *playerConn) answeredRule(ctx context.Context, b *playback) error {
 	if err != nil {
 		return &Error{Code: 502, Text: "tape could not be read", Cause: err}
 	}
-	m.Dir, m.Stream, m.More, m.Answers = ToClient, b.m.Stream, b.m.More, c.s.lookup(ToServer, b.m.ID)
+	m.Dir, m.Stream, m.More, m.Answers = ToClient, b.m.Stream, b.m.More, b.m.own
 	c.real.mu.Lock()
 	c.real.unsaid = []*Message{b.m, m}
 	c.real.mu.Unlock()
