@@ -293,7 +293,7 @@ func matchedMember(text, key string) any {
 // respond sends the recorded response.
 func (b *playback) respond() {
 	p := b.conn.p
-	raw, err := p.rawAs(b.call.response, b.m.ID)
+	raw, err := p.response(b.call.response, b.m.ID)
 	if err != nil {
 		b.fail(&Error{Code: 502, Text: "tape could not be read", Cause: err})
 		return

@@ -6,7 +6,6 @@ package main
 import (
 	"cmp"
 	"hash/maphash"
-	"io"
 	"slices"
 	"sort"
 	"strconv"
@@ -37,12 +36,10 @@ type playIndex struct {
 
 // A playLine is a message of the server, or the answer of the client that the server waited for.
 type playLine struct {
-	offset, t    int64 // t in microseconds
-	seq, re      int64
-	size         int32
+	messageAt
+	t, seq, re   int64 // t in microseconds
 	next         int32 // of the same exchange, 0 for none
 	idFrom, idTo int32 // where in the message the id of a response is
-	whole        bool  // offset and size are those of the line, not of the message
 	reply        bool  // of the client
 }
 
@@ -79,21 +76,6 @@ func newPlayIndex(ignore []Pointer) *playIndex {
 	}
 }
 
-// read takes in all of t.
-func (x *playIndex) read(t *TapeReader) error {
-	for {
-		e, err := t.Next()
-		if err == io.EOF {
-			x.finish()
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		x.add(e)
-	}
-}
-
 // call finds a call by its seq, nil if there is none that the server got.
 func (x *playIndex) call(seq int64) *playCall {
 	i, ok := slices.BinarySearchFunc(x.calls, seq, func(c playCall, seq int64) int { return cmp.Compare(c.seq, seq) })
@@ -107,25 +89,25 @@ func (x *playIndex) call(seq int64) *playCall {
 }
 
 // add takes in one line. What the proxy made itself is no part of the server.
-func (x *playIndex) add(e *Entry) {
+func (x *playIndex) add(e *Entry) error {
 	if e.Kind == lineRaw && e.Status != 0 {
 		if c := x.call(e.X); c != nil && e.Dir == dirToClient {
 			c.status, c.streamed = int16(e.Status), e.Via == viaSSE
 		}
 	}
 	if e.Kind != lineMsg || e.Local && e.Re == 0 {
-		return
+		return nil
 	}
 	m, err := Parse(e.Msg)
 	if err != nil {
 		x.skipped++
-		return
+		return nil
 	}
 	if e.Local {
 		if c := x.call(e.Re); c != nil && e.Dir == dirToClient {
 			c.gone = c.gone || c.refusedUnseen(m.Error) || member(m.Error, "code") == "-32020"
 		}
-		return
+		return nil
 	}
 	s := x.sessions[e.Session]
 	if s == nil {
@@ -155,6 +137,7 @@ func (x *playIndex) add(e *Entry) {
 			c.cancelled = true
 		}
 	}
+	return nil
 }
 
 // link appends e to the list from first to last and returns its index.
@@ -170,11 +153,7 @@ func (x *playIndex) link(first, last *int32, e *Entry) int32 {
 }
 
 func (x *playIndex) line(e *Entry) int32 {
-	l := playLine{offset: e.Offset, size: int32(e.Size), t: e.T.Microseconds(), seq: e.Seq, re: e.Re, whole: !e.MsgLast}
-	if e.MsgLast {
-		l.offset, l.size = e.Offset+int64(e.Size-len(e.Msg)-len("}\n")), int32(len(e.Msg))
-	}
-	x.lines = append(x.lines, l)
+	x.lines = append(x.lines, playLine{messageAt: placeOf(e), t: e.T.Microseconds(), seq: e.Seq, re: e.Re})
 	return int32(len(x.lines) - 1)
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -42,8 +41,7 @@ type PlayerOptions struct {
 type Player struct {
 	*matcher
 	o      PlayerOptions
-	tape   io.ReaderAt
-	name   string
+	tape   namedTape
 	redact *Redactor // as the tape was redacted
 	params paramTable
 	lone   *liveSession // the calls without session
@@ -61,7 +59,8 @@ type Player struct {
 // OpenPlayer reads the tape once, which errors call name, and notes where its messages are; they are read again when they
 // are played. The Player owns tape and closes it if it is an io.Closer. The error is a *[TapeError] or that of tape.
 func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error) {
-	r, err := NewTapeReader(io.NewSectionReader(tape, 0, math.MaxInt64), name, o.Max)
+	named := namedTape{name, tape}
+	r, err := named.reader(o.Max)
 	if err != nil {
 		return nil, err
 	}
@@ -76,23 +75,24 @@ func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error)
 		}
 	}
 	x := newPlayIndex(o.Ignore)
-	if err := x.read(r); err != nil {
+	if err := r.Each(x.add); err != nil {
 		return nil, err
 	}
+	x.finish()
 	for _, warning := range r.Warnings() {
 		o.Log.Warn(warning)
 	}
 	if x.skipped > 0 {
 		o.Log.Warn("messages on the tape are not played: they are no messages, or answer no call", "tape", name, "count", x.skipped)
 	}
-	p := &Player{matcher: newMatcher(x, o), o: o, tape: tape, name: name, redact: redact}
+	p := &Player{matcher: newMatcher(x, o), o: o, tape: named, redact: redact}
 	p.lone = &liveSession{shared: true, at: map[uint64]int{}}
 	return p, p.handshakes()
 }
 
 // Close gives up the tape. All sessions must have ended.
 func (p *Player) Close() error {
-	if c, ok := p.tape.(io.Closer); ok {
+	if c, ok := p.tape.ReaderAt.(io.Closer); ok {
 		return c.Close()
 	}
 	return nil
@@ -100,23 +100,19 @@ func (p *Player) Close() error {
 
 // message reads the message at an index of lines.
 func (p *Player) message(line int32) (*Message, error) {
-	text, err := p.raw(line)
-	if err != nil {
-		return nil, err
-	}
-	m, err := Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.name, err)
-	}
-	return m, nil
+	return p.tape.message(p.index.lines[line].messageAt)
 }
 
-// raw reads the text of the message at an index of lines.
-func (p *Player) raw(line int32) (string, error) { return p.rawAs(line, "") }
-
-// rawAs reads a response and puts id in the place of its own; "" changes nothing.
-func (p *Player) rawAs(line int32, id string) (string, error) {
+// response reads the text of a response and puts id in the place of its own.
+func (p *Player) response(line int32, id string) (string, error) {
 	l := &p.index.lines[line]
+	if l.inLine {
+		m, err := p.message(line)
+		if err != nil {
+			return "", err
+		}
+		return replace(m.Raw, id, "id"), nil
+	}
 	buf, _ := p.buffers.Get().(*[]byte)
 	if buf == nil || len(*buf) < int(l.size) {
 		b := make([]byte, max(int(l.size), 16<<10))
@@ -125,27 +121,13 @@ func (p *Player) rawAs(line int32, id string) (string, error) {
 	defer p.buffers.Put(buf)
 	text := (*buf)[:l.size]
 	if _, err := p.tape.ReadAt(text, l.offset); err != nil {
-		return "", fmt.Errorf("%s: %w", p.name, err)
-	}
-	if l.whole {
-		e, err := ParseEntry(string(text))
-		switch {
-		case err != nil:
-			return "", fmt.Errorf("%s: %w", p.name, err)
-		case id != "":
-			return replace(e.Msg, id, "id"), nil
-		}
-		return e.Msg, nil
-	}
-	from, to := int(l.idFrom), int(l.idTo)
-	if id == "" {
-		from, to = 0, 0
+		return "", fmt.Errorf("%s: %w", p.tape.Name, err)
 	}
 	var b strings.Builder
-	b.Grow(len(text) - (to - from) + len(id))
-	b.Write(text[:from])
+	b.Grow(len(text) - int(l.idTo-l.idFrom) + len(id))
+	b.Write(text[:l.idFrom])
 	b.WriteString(id)
-	b.Write(text[to:])
+	b.Write(text[l.idTo:])
 	return b.String(), nil
 }
 

@@ -440,3 +440,54 @@ func setText(s *string, v string) (ok bool) {
 	*s, ok = unquote(v)
 	return ok
 }
+
+// A namedTape is a tape to be read here and there.
+type namedTape struct {
+	Name string
+	io.ReaderAt
+}
+
+// reader reads it from its beginning, with at most max bytes a line.
+func (f namedTape) reader(max int) (*TapeReader, error) {
+	return NewTapeReader(io.NewSectionReader(f, 0, math.MaxInt64), f.Name, max)
+}
+
+// A messageAt is where on a tape a message is. The zero value is none.
+type messageAt struct {
+	offset int64
+	size   int32
+	inLine bool // it is where the line is that the message is in, not at its end
+}
+
+// placeOf is where the message of e is.
+func placeOf(e *Entry) messageAt {
+	if !e.MsgLast {
+		return messageAt{e.Offset, int32(e.Size), true}
+	}
+	return messageAt{e.Offset + int64(e.Size-len(e.Msg)-len("}\n")), int32(len(e.Msg)), false}
+}
+
+// message reads the message at a place, nil if that is none.
+func (f namedTape) message(at messageAt) (m *Message, err error) {
+	if at.size == 0 {
+		return nil, nil
+	}
+	buf := make([]byte, at.size)
+	if _, err := f.ReadAt(buf, at.offset); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	text := string(buf)
+	if at.inLine {
+		var e *Entry
+		if e, err = ParseEntry(text); err == nil {
+			text = e.Msg
+		}
+	}
+	if err == nil {
+		m, err = Parse(text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s changed while it was read: %w", f.Name, err)
+	}
+	return m, nil
+}

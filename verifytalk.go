@@ -212,7 +212,7 @@ func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool
 		for x := run.exchange; run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
 			told := x.told[run.told].at
 			run.told++
-			if told == (lineAt{}) {
+			if told == (messageAt{}) {
 				t.cancel(ctx, run)
 				return nil
 			}
@@ -347,7 +347,7 @@ func (t *verifyTalk) expect(ctx context.Context, method string) error {
 }
 
 // tell sends a notification of the client, as far as the server's era has it.
-func (t *verifyTalk) tell(ctx context.Context, at lineAt) error {
+func (t *verifyTalk) tell(ctx context.Context, at messageAt) error {
 	m, err := t.v.tape.message(at)
 	if err != nil {
 		return err
