@@ -106,13 +106,6 @@ func (p *Player) message(line int32) (*Message, error) {
 // response reads the text of a response and puts id in the place of its own.
 func (p *Player) response(line int32, id string) (string, error) {
 	l := &p.index.lines[line]
-	if l.inLine {
-		m, err := p.message(line)
-		if err != nil {
-			return "", err
-		}
-		return replace(m.Raw, id, "id"), nil
-	}
 	buf, _ := p.buffers.Get().(*[]byte)
 	if buf == nil || len(*buf) < int(l.size) {
 		b := make([]byte, max(int(l.size), 16<<10))

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -15,6 +14,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -98,10 +98,9 @@ type Entry struct {
 	Sum     string // end: SHA-256 of all before it
 	Counts  string // end: JSON text
 
-	Offset int64 // of the line in its file; set by a TapeReader, as are Size and MsgLast
+	Offset int64 // of the line in its file; set by a TapeReader, as are Size and MsgAt
 	Size   int   // of the line with its line end
-	// MsgLast says that Msg is what the line ends with, but for a bracket and the line end.
-	MsgLast bool
+	MsgAt  int64 // offset of Msg
 
 	// What a Recorder knows of a line that it writes. Each may be zero.
 	of  *Message  // with the text Msg
@@ -278,11 +277,16 @@ func (t *TapeReader) Next() (*Entry, error) {
 		if t.Ended != nil {
 			return nil, t.fault("a line after the end")
 		}
-		e, err := ParseEntry(string(line[:len(line)-1]))
+		text := string(line[:len(line)-1])
+		e, err := ParseEntry(text)
 		if err != nil {
 			return nil, t.fault("%v", err)
 		}
-		e.Offset, e.Size, e.MsgLast = t.offset, len(line), e.Msg != "" && bytes.HasSuffix(line[:len(line)-len("}\n")], []byte(e.Msg))
+		last := len(text) - len(e.Msg) - len("}")
+		if !strings.HasPrefix(text[max(last, 0):], e.Msg) { // another program wrote it
+			last = strings.Index(text, e.Msg)
+		}
+		e.Offset, e.Size, e.MsgAt = t.offset, len(line), t.offset+int64(last)
 		t.offset += int64(len(line))
 		jumps := e.Kind == lineBlind || t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != "")
 		if e.Seq != t.seq+1 && !(jumps && e.Seq > t.seq) {
@@ -456,19 +460,13 @@ func (f namedTape) reader(max int) (*TapeReader, error) {
 type messageAt struct {
 	offset int64
 	size   int32
-	inLine bool // it is where the line is that the message is in, not at its end
 }
 
 // placeOf is where the message of e is.
-func placeOf(e *Entry) messageAt {
-	if !e.MsgLast {
-		return messageAt{e.Offset, int32(e.Size), true}
-	}
-	return messageAt{e.Offset + int64(e.Size-len(e.Msg)-len("}\n")), int32(len(e.Msg)), false}
-}
+func placeOf(e *Entry) messageAt { return messageAt{e.MsgAt, int32(len(e.Msg))} }
 
 // message reads the message at a place, nil if that is none.
-func (f namedTape) message(at messageAt) (m *Message, err error) {
+func (f namedTape) message(at messageAt) (*Message, error) {
 	if at.size == 0 {
 		return nil, nil
 	}
@@ -476,16 +474,7 @@ func (f namedTape) message(at messageAt) (m *Message, err error) {
 	if _, err := f.ReadAt(buf, at.offset); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
-	text := string(buf)
-	if at.inLine {
-		var e *Entry
-		if e, err = ParseEntry(text); err == nil {
-			text = e.Msg
-		}
-	}
-	if err == nil {
-		m, err = Parse(text)
-	}
+	m, err := Parse(string(buf))
 	if err != nil {
 		return nil, fmt.Errorf("%s changed while it was read: %w", f.Name, err)
 	}
