@@ -262,14 +262,12 @@ func harResponse(x *harExchange) harObject {
 
 func harHeaders(e *Entry) []harObject {
 	list := []harObject{}
-	if e.Headers != "" {
-		eachMember(e.Headers, func(name, v string) {
-			value, ok := unquote(v)
-			if !ok {
-				value = v
-			}
-			list = append(list, harObject{"name": name, "value": value})
-		})
-	}
+	eachMember(e.Headers, func(name, v string) { // none of ""
+		value, ok := unquote(v)
+		if !ok {
+			value = v
+		}
+		list = append(list, harObject{"name": name, "value": value})
+	})
 	return list
 }

@@ -41,6 +41,7 @@ type verifier struct {
 	proxy  *Proxy
 	spoken map[string]string // by era of the tape: the one in which the server is spoken to, once that is known
 	report *VerifyReport
+	stop   context.CancelCauseFunc // ends all with an error of the tape
 }
 
 const (
@@ -77,28 +78,38 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 		verifyIndex: index, o: o, same: newSameKinds(o.Same), spoken: map[string]string{},
 		report: &VerifyReport{Tape: name, Counts: map[Outcome]int{}, Warnings: index.warnings},
 	}
+	run, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	v.stop = stop
 	v.proxy = NewProxy(dialer, Bounds{Sessions: 2, Calls: maxTalkCalls, CallTimeout: o.Timeout}, o.Log, notesExchange)
 	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { // nothing waits for a server that does not read
+	unhook := context.AfterFunc(run, func() { // nothing waits for a server that does not read
 		defer close(ended)
 		v.proxy.Sessions.EndAll(errShutdown)
 	})
 	defer func() {
-		if !stop() {
+		if !unhook() {
 			<-ended
 		}
 		v.proxy.Close()
 	}()
-	for _, s := range v.sessions {
-		if err = v.play(ctx, s); err != nil {
-			break
-		}
+	for i := 0; i < len(v.sessions) && err == nil; i++ {
+		err = v.play(run, v.sessions[i])
 	}
 	v.report.Eras = slices.Compact(slices.Sorted(maps.Values(v.spoken)))
-	if v.report.Interrupted = ctx.Err() != nil && err != nil; err != nil && !v.report.Interrupted {
-		return nil, err
+	if v.report.Interrupted = ctx.Err() != nil && err != nil; !v.report.Interrupted && cmp.Or(context.Cause(run), err) != nil {
+		return nil, cmp.Or(context.Cause(run), err)
 	}
 	return v.report, err
+}
+
+// message reads what is at a place of the tape. If that fails, what it returns says nothing, and the verification ends.
+func (v *verifier) message(at messageAt) *Message {
+	m, err := v.tape.message(at)
+	if err != nil {
+		v.stop(err)
+	}
+	return cmp.Or(m, &Message{})
 }
 
 // notesExchange is an interceptor that notes in whose exchange a message of the server travels.

@@ -20,16 +20,14 @@ const (
 
 // call makes a recorded call again and compares the answer.
 func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) (err error) {
-	m, err := t.v.tape.message(x.call)
-	if err != nil {
-		return err
-	}
+	m := t.v.message(x.call)
 	check := &VerifyCheck{Seq: x.seq, Session: t.plan.number, Method: shorten(m.Method), Name: shorten(selectorOf(m))}
 	t.checks = append(t.checks, check)
 	if reason := t.skips(x, m); reason != "" {
 		check.fail(outcomeSkipped, reason)
 		t.skipped = true
-		return t.lose(x)
+		t.lose(x)
+		return ctx.Err()
 	}
 	began := time.Now()
 	defer func() {
@@ -75,10 +73,10 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) (err error) {
 	default:
 		err = t.exchange(ctx, method, params, run)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		t.answered(m, run)
 	}
-	return t.answered(m, run)
+	return err
 }
 
 // exchange makes a call and waits for the answer, which says so if the server is gone. A call during which the server says
@@ -135,14 +133,14 @@ func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
 }
 
 // answered compares the answer to run with the recorded one.
-func (t *verifyTalk) answered(m *Message, run *running) error {
+func (t *verifyTalk) answered(m *Message, run *running) {
 	x, check, live := run.exchange, run.check, run.response
 	t.sequence(run)
 	switch {
 	case live == nil && run.flooded:
 		check.fail(outcomeExtra, "given up")
 	case x.ended && live == nil:
-		return nil // as then: nobody waits for an answer
+		return // as then: nobody waits for an answer
 	case live == nil:
 		check.fail(outcomeMissing, "no answer")
 	case live.Refusal != nil && live.Refusal.Code == 504:
@@ -154,16 +152,11 @@ func (t *verifyTalk) answered(m *Message, run *running) error {
 	case t.bridged() && t.live == eraSession && x.continued:
 		x.live = live // compared with what the call is answered that brings the input
 	default:
-		was, err := t.v.tape.message(x.response)
-		if err != nil {
-			return err
-		}
-		t.contrast(m, check, was, live)
+		t.contrast(m, check, t.v.message(x.response), live)
 	}
 	if check.Outcome != "" {
-		return t.lose(x)
+		t.lose(x)
 	}
-	return nil
 }
 
 // handshake is the call that begins a conversation in the era live, with what the client on the tape said.
@@ -225,9 +218,9 @@ func (t *verifyTalk) withInput(ctx context.Context, method, params string, run *
 		if err := t.exchange(ctx, method, round, run); err != nil || run.response == nil || !asksForInput(run.response.Result) {
 			return err
 		}
-		responses, err := t.inputs(run)
-		if err != nil || responses == "" {
-			return err
+		responses := t.inputs(run)
+		if responses == "" {
+			return ctx.Err()
 		}
 		round = withMember(params, "inputResponses", responses)
 		if state := member(run.response.Result, "requestState"); state != "" {
@@ -238,23 +231,21 @@ func (t *verifyTalk) withInput(ctx context.Context, method, params string, run *
 }
 
 // inputs answers what the server asks in its answer to run, "" if there is something that is not on the tape.
-func (t *verifyTalk) inputs(run *running) (responses string, err error) {
+func (t *verifyTalk) inputs(run *running) (responses string) {
 	responses = "{}"
 	eachMember(member(run.response.Result, "inputRequests"), func(key, request string) {
 		method, _ := unquote(member(request, "method"))
 		run.hear(method)
 		q := t.recorded(method, run)
-		if q == nil || responses == "" || err != nil {
+		if q == nil || responses == "" {
 			responses = ""
 			return
 		}
 		q.used = true
-		var answer string
-		if _, answer, err = t.v.question(q); err == nil {
-			responses = withMember(responses, key, cmp.Or(member(answer, "result"), "{}"))
-		}
+		_, answer := t.v.question(q)
+		responses = withMember(responses, key, cmp.Or(member(answer, "result"), "{}"))
 	})
-	return responses, err
+	return responses
 }
 
 // skips says why a recorded call is not made again, "" if it is.
@@ -284,10 +275,4 @@ func (v *verifier) allowed(tool string) bool {
 }
 
 // lose notes which values there are none of because there is no live answer to a call.
-func (t *verifyTalk) lose(x *verifyExchange) error {
-	m, err := t.v.tape.message(x.response)
-	if m != nil && err == nil {
-		t.carried.lose(m.Result)
-	}
-	return err
-}
+func (t *verifyTalk) lose(x *verifyExchange) { t.carried.lose(t.v.message(x.response).Result) }

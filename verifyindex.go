@@ -254,21 +254,3 @@ func (x *verifyIndex) annotated(m *Message) {
 		x.readOnly[name] = annotations["readOnlyHint"] == true && (was || !known)
 	}
 }
-
-// question reads the params of a question, and an object with the result or error that is the answer; "" for none.
-func (x *verifyIndex) question(q *verifyQuestion) (params, answer string, err error) {
-	was, err := x.tape.message(q.at)
-	if err != nil || q.answer.size == 0 {
-		return "", "", err
-	}
-	told, err := x.tape.message(q.answer)
-	switch {
-	case err != nil:
-		return "", "", err
-	case q.key != "":
-		return "", `{"result":` + cmp.Or(member(member(told.Params, "inputResponses"), q.key), "{}") + `}`, nil
-	case told.Error != "":
-		return was.Params, `{"error":` + told.Error + `}`, nil
-	}
-	return was.Params, `{"result":` + told.Result + `}`, nil
-}

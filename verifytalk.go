@@ -190,8 +190,11 @@ func methodMembers(method, params string) string {
 	return `"method":` + quote(method) + `,"params":` + params
 }
 
-// send passes a message with these members to the server. What becomes of it comes back as a message.
+// send passes a message with these members to the server, unless ctx has ended. What becomes of it comes back as a message.
 func (t *verifyTalk) send(ctx context.Context, members string) {
+	if ctx.Err() != nil {
+		return
+	}
 	m, err := Parse(`{"jsonrpc":"2.0",` + members + `}`)
 	if err != nil {
 		t.v.o.Log.Warn("message not sent", "error", err)
@@ -226,9 +229,7 @@ func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool
 		select {
 		case m := <-t.conn.queue:
 			t.conn.size.Add(-int64(len(m.Raw)))
-			if err := t.take(ctx, m, run); err != nil {
-				return err
-			}
+			t.take(ctx, m, run)
 			run.flooded = t.conn.lost.Swap(false) || run.flooded
 		case <-ctx.Done():
 		}
@@ -247,7 +248,7 @@ func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run 
 }
 
 // take takes in one message of the server, while current is the call in flight.
-func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) error {
+func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) {
 	id := ""
 	if m.Kind == Response {
 		id = m.ID
@@ -275,27 +276,23 @@ func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) err
 			owner.hear(m.Method)
 		}
 		if m.Kind == Call {
-			return t.question(ctx, m, owner)
+			t.question(ctx, m, owner)
 		}
 	}
-	return nil
 }
 
 // question answers a request of the server as the recorded client answered one like it.
-func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) error {
+func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) {
 	q := t.recorded(m.Method, owner)
 	if q == nil {
 		if owner == nil || owner.exchange.together {
 			t.extra(m.Method)
 		}
 		t.send(ctx, `"id":`+m.ID+`,"error":{"code":`+strconv.Itoa(codeMethodNotFound)+`,"message":"no answer to this is on the tape"}`)
-		return nil
+		return
 	}
 	q.used = true
-	params, answer, err := t.v.question(q)
-	if err != nil {
-		return err
-	}
+	params, answer := t.v.question(q)
 	if owner != nil && owner.exchange == q.exchange && !t.bridged() {
 		at := Pointer{"requests", strconv.Itoa(q.place), "params"}
 		t.compare(owner.check, at, decodeJSON(params), decodeJSON(t.v.redacted(m).Params))
@@ -303,7 +300,22 @@ func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) e
 	if answer != "" { // else the recorded client gave none either
 		t.send(ctx, `"id":`+m.ID+`,`+strings.TrimPrefix(strings.TrimSuffix(t.carried.apply(answer), "}"), "{"))
 	}
-	return nil
+}
+
+// question reads the params of a question, and an object with the result or error that is the answer; "" for none.
+func (v *verifier) question(q *verifyQuestion) (params, answer string) {
+	params = v.message(q.at).Params
+	if q.answer.size == 0 {
+		return params, ""
+	}
+	switch told := v.message(q.answer); {
+	case q.key != "":
+		return "", `{"result":` + cmp.Or(member(member(told.Params, "inputResponses"), q.key), "{}") + `}`
+	case told.Error != "":
+		return params, `{"error":` + told.Error + `}`
+	default:
+		return params, `{"result":` + told.Result + `}`
+	}
 }
 
 // recorded finds a question on the tape that has not come again yet, and that may be the one that came during owner: one
@@ -348,10 +360,7 @@ func (t *verifyTalk) expect(ctx context.Context, method string) error {
 
 // tell sends a notification of the client, as far as the server's era has it.
 func (t *verifyTalk) tell(ctx context.Context, at messageAt) error {
-	m, err := t.v.tape.message(at)
-	if err != nil {
-		return err
-	}
+	m := t.v.message(at)
 	if err := t.connect(ctx); err != nil || t.gone != "" {
 		return err
 	}
