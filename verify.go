@@ -41,7 +41,7 @@ type verifier struct {
 	proxy  *Proxy
 	spoken map[string]string // by era of the tape: the one in which the server is spoken to, once that is known
 	report *VerifyReport
-	stop   context.CancelCauseFunc // ends all with an error of the tape
+	stop   context.CancelCauseFunc // ends all with an error of the tape, or a *[VerifyServerError]
 }
 
 const (
@@ -93,12 +93,15 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 		}
 		v.proxy.Close()
 	}()
-	for i := 0; i < len(v.sessions) && err == nil; i++ {
-		err = v.play(run, v.sessions[i])
+	for _, s := range v.sessions {
+		if v.play(run, s); run.Err() != nil {
+			break
+		}
 	}
+	err = context.Cause(run)
 	v.report.Eras = slices.Compact(slices.Sorted(maps.Values(v.spoken)))
-	if v.report.Interrupted = ctx.Err() != nil && err != nil; !v.report.Interrupted && cmp.Or(context.Cause(run), err) != nil {
-		return nil, cmp.Or(context.Cause(run), err)
+	if v.report.Interrupted = ctx.Err() != nil && err != nil; err != nil && !v.report.Interrupted {
+		return nil, err
 	}
 	return v.report, err
 }
@@ -122,25 +125,25 @@ func notesExchange(_ context.Context, s *Session, m *Message) (*Message, error) 
 	return &noted, nil
 }
 
-// play plays one recorded session.
-func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
+// play plays one recorded session, up to the end of ctx.
+func (v *verifier) play(ctx context.Context, s *verifySession) {
 	t := v.talk(s)
-	for i := 0; i < len(s.steps) && err == nil; i++ {
-		switch step := s.steps[i]; {
+	for _, step := range s.steps {
+		switch {
 		case step.tell.size > 0:
-			err = t.tell(ctx, step.tell)
+			t.tell(ctx, step.tell)
 		case step.await != "":
-			err = t.expect(ctx, step.await)
+			t.expect(ctx, step.await)
 		case step.ends:
-			err = t.unsubscribe(ctx, step.exchange)
+			t.unsubscribe(ctx, step.exchange)
 		default:
-			err = t.call(ctx, step.exchange)
+			t.call(ctx, step.exchange)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	if err == nil {
-		err = t.hangUp(ctx)
-	}
-	t.close()
+	t.hangUp(ctx)
 	for _, run := range t.open { // only when ctx has ended
 		run.check.fail(outcomeSkipped, "interrupted")
 	}
@@ -148,5 +151,4 @@ func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
 		t.finish(c)
 	}
 	v.report.Carried += len(t.carried.used)
-	return err
 }

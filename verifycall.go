@@ -19,7 +19,7 @@ const (
 )
 
 // call makes a recorded call again and compares the answer.
-func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) (err error) {
+func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) {
 	m := t.v.message(x.call)
 	check := &VerifyCheck{Seq: x.seq, Session: t.plan.number, Method: shorten(m.Method), Name: shorten(selectorOf(m))}
 	t.checks = append(t.checks, check)
@@ -27,67 +27,62 @@ func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) (err error) {
 		check.fail(outcomeSkipped, reason)
 		t.skipped = true
 		t.lose(x)
-		return ctx.Err()
+		return
 	}
 	began := time.Now()
 	defer func() {
-		if check.Took = time.Since(began); err != nil {
+		if check.Took = time.Since(began); ctx.Err() != nil {
 			check.fail(outcomeSkipped, "interrupted")
 		}
 	}()
 	if m.Method == methodInitialize {
 		t.plan.hello = m.Params
-		if err := t.hangUp(ctx); err != nil { // another client's conversation, without a session id
-			return err
-		}
+		t.hangUp(ctx) // another client's conversation, without a session id
 	}
-	if err := t.connect(ctx); err != nil {
-		return err
-	}
-	if t.gone != "" {
+	t.connect(ctx)
+	if t.gone != "" || ctx.Err() != nil {
 		check.fail(outcomeMissing, t.gone)
-		return nil
+		return
 	}
 	method, params := m.Method, t.carried.apply(m.Params)
 	if t.bridged() {
 		if method, params = t.inOtherEra(m.Method, params); method == "" {
 			check.fail(outcomeSkipped, "the era that the server speaks has no such call")
-			return nil
+			return
 		}
 	}
 	run := &running{check: check, exchange: x}
 	toSession := t.bridged() && t.live == eraSession
 	switch {
 	case x.listens:
-		return t.subscribe(ctx, params, run)
+		t.subscribe(ctx, params, run)
+		return
 	case m.Method == methodInitialize || m.Method == methodDiscover && t.plan.era == eraStateless:
 		run.response, run.heard, run.flooded = t.hello.response, t.hello.heard, t.hello.flooded
 	case toSession && x.first != nil:
 		// The server asked during the first call what it asked on the tape in the answer to that.
 		if run.response = x.first.live; x.continued {
 			check.fail(outcomeSkipped, "asked and answered within another call")
-			return nil
+			return
 		}
 	case t.bridged() && !toSession:
-		err = t.withInput(ctx, method, params, run)
+		t.withInput(ctx, method, params, run)
 	default:
-		err = t.exchange(ctx, method, params, run)
+		t.exchange(ctx, method, params, run)
 	}
-	if err == nil {
+	if ctx.Err() == nil {
 		t.answered(m, run)
 	}
-	return err
 }
 
 // exchange makes a call and waits for the answer, which says so if the server is gone. A call during which the server says
 // more than is kept is given up: it might never end.
-func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) error {
+func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) {
 	t.begin(ctx, method, params, run)
-	err := t.await(ctx, run, func() bool { return run.response != nil || run.flooded })
-	if err == nil && run.response == nil && run.flooded {
+	t.await(ctx, run, func() bool { return run.response != nil || run.flooded })
+	if run.response == nil && run.flooded {
 		t.cancel(ctx, run)
 	}
-	return err
 }
 
 func refusalText(e *Error) string {
@@ -98,26 +93,26 @@ func refusalText(e *Error) string {
 }
 
 // subscribe begins a subscription and waits for the first that the server says on it.
-func (t *verifyTalk) subscribe(ctx context.Context, params string, run *running) error {
+func (t *verifyTalk) subscribe(ctx context.Context, params string, run *running) {
 	t.open = append(t.open, run)
 	t.begin(ctx, methodListen, params, run)
-	return t.listen(ctx, run, min(1, len(run.exchange.said)))
+	t.listen(ctx, run, min(1, len(run.exchange.said)))
 }
 
 // listen waits until n messages have come on a subscription, or its end.
-func (t *verifyTalk) listen(ctx context.Context, run *running, n int) error {
-	return t.patiently(ctx, t.v.o.Timeout, run, func() bool { return run.response != nil || run.flooded || len(run.heard) >= n })
+func (t *verifyTalk) listen(ctx context.Context, run *running, n int) {
+	t.patiently(ctx, t.v.o.Timeout, run, func() bool { return run.response != nil || run.flooded || len(run.heard) >= n })
 }
 
 // unsubscribe waits until as much came on a subscription as is on the tape, and ends it, unless it has ended.
-func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
+func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) {
 	i := slices.IndexFunc(t.open, func(run *running) bool { return run.exchange == x })
 	if i < 0 {
-		return nil
+		return
 	}
 	run := t.open[i]
-	if err := t.listen(ctx, run, len(x.said)); err != nil {
-		return err
+	if t.listen(ctx, run, len(x.said)); ctx.Err() != nil {
+		return
 	}
 	t.open = slices.Delete(t.open, i, i+1)
 	t.sequence(run)
@@ -129,7 +124,6 @@ func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
 	case r.Error != "":
 		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(t.v.redacted(r).Error)})
 	}
-	return nil
 }
 
 // answered compares the answer to run with the recorded one.
@@ -211,23 +205,22 @@ func inEra(params, hello, live string) string {
 
 // withInput makes a call to a server of 2026-07-28. What that asks in its answer is answered as the client on the tape
 // answered the server's requests.
-func (t *verifyTalk) withInput(ctx context.Context, method, params string, run *running) error {
+func (t *verifyTalk) withInput(ctx context.Context, method, params string, run *running) {
 	round := params
 	for range maxInputAsked {
 		run.response = nil
-		if err := t.exchange(ctx, method, round, run); err != nil || run.response == nil || !asksForInput(run.response.Result) {
-			return err
+		if t.exchange(ctx, method, round, run); run.response == nil || !asksForInput(run.response.Result) {
+			return
 		}
 		responses := t.inputs(run)
 		if responses == "" {
-			return ctx.Err()
+			return
 		}
 		round = withMember(params, "inputResponses", responses)
 		if state := member(run.response.Result, "requestState"); state != "" {
 			round = withMember(round, "requestState", state)
 		}
 	}
-	return nil
 }
 
 // inputs answers what the server asks in its answer to run, "" if there is something that is not on the tape.

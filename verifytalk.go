@@ -84,10 +84,10 @@ func (t *verifyTalk) bridged() bool { return t.live != t.plan.era }
 
 // connect begins a conversation with a handshake, if there is none, in the era that the server speaks: that of the tape if
 // it accepts or has accepted that, else the other one. If it refuses both, what it says in that of the tape is compared.
-// The error is a *[VerifyServerError] if no server ever answered.
-func (t *verifyTalk) connect(ctx context.Context) error {
+// If no server ever answered, the verification ends.
+func (t *verifyTalk) connect(ctx context.Context) {
 	if t.s != nil || t.gone != "" {
-		return nil
+		return
 	}
 	own, other := eraSession, eraStateless
 	if t.plan.era == eraStateless {
@@ -104,15 +104,16 @@ func (t *verifyTalk) connect(ctx context.Context) error {
 		failed = cmp.Or(failed, err)
 		switch last := i == len(tries)-1; {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return
 		case err == nil && (last || t.hello.response.Result != ""):
 			t.v.spoken[own] = live
 			if live == eraSession && t.hello.response.Result != "" {
 				t.send(ctx, `"method":"`+methodInitialized+`"`)
 			}
-			return nil
+			return
 		case last && len(t.v.spoken) == 0:
-			return &VerifyServerError{failed}
+			t.v.stop(&VerifyServerError{failed})
+			return
 		case last:
 			t.gone = failed.Error()
 		case err != nil && i == 0:
@@ -120,7 +121,6 @@ func (t *verifyTalk) connect(ctx context.Context) error {
 		}
 		t.close()
 	}
-	return nil
 }
 
 // shake begins a conversation with the handshake of an era. The error says why there is no answer.
@@ -134,10 +134,8 @@ func (t *verifyTalk) shake(ctx context.Context, live string) error {
 	method, params := t.plan.handshake(live)
 	t.begin(ctx, method, params, run)
 	patience := min(handshakeTimeout, t.v.o.Timeout)
-	err := t.patiently(ctx, patience, run, func() bool { return run.response != nil })
+	t.patiently(ctx, patience, run, func() bool { return run.response != nil })
 	switch {
-	case err != nil:
-		return err
 	case run.response == nil:
 		return fmt.Errorf("no answer to %s within %v", method, patience)
 	case run.response.Refusal != nil:
@@ -153,14 +151,11 @@ func (t *verifyTalk) dial(ctx context.Context) (err error) {
 }
 
 // hangUp ends the conversation when all has come that is to come.
-func (t *verifyTalk) hangUp(ctx context.Context) error {
-	for len(t.open) > 0 {
-		if err := t.unsubscribe(ctx, t.open[0].exchange); err != nil {
-			return err
-		}
+func (t *verifyTalk) hangUp(ctx context.Context) {
+	for len(t.open) > 0 && ctx.Err() == nil {
+		t.unsubscribe(ctx, t.open[0].exchange)
 	}
 	t.close()
-	return nil
 }
 
 // close ends the conversation and waits for that.
@@ -209,22 +204,20 @@ func (t *verifyTalk) cancel(ctx context.Context, run *running) {
 }
 
 // await takes in what the server says until enough reports true, or the client cancels the call as on the tape, and sends
-// meanwhile what the client said during the recorded exchange. The error is that of ctx or of the tape.
-func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool) error {
+// meanwhile what the client said during the recorded exchange.
+func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool) {
 	for ctx.Err() == nil { // when it has ended, what comes says only that
 		for x := run.exchange; run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
 			told := x.told[run.told].at
 			run.told++
 			if told == (messageAt{}) {
 				t.cancel(ctx, run)
-				return nil
+				return
 			}
-			if err := t.tell(ctx, told); err != nil {
-				return err
-			}
+			t.tell(ctx, told)
 		}
 		if enough() {
-			return nil
+			return
 		}
 		select {
 		case m := <-t.conn.queue:
@@ -234,17 +227,13 @@ func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool
 		case <-ctx.Done():
 		}
 	}
-	return ctx.Err()
 }
 
-// patiently is await for as long as patience. It is no error if that is over.
-func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run *running, enough func() bool) error {
-	patient, cancel := context.WithTimeout(ctx, patience)
+// patiently is await for as long as patience.
+func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run *running, enough func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := t.await(patient, run, enough); err != nil && patient.Err() == nil {
-		return err
-	}
-	return ctx.Err()
+	t.await(ctx, run, enough)
 }
 
 // take takes in one message of the server, while current is the call in flight.
@@ -347,28 +336,23 @@ func (t *verifyTalk) extra(method string) {
 }
 
 // expect waits until the server says what it said on the tape, outside of any call, before the client went on.
-func (t *verifyTalk) expect(ctx context.Context, method string) error {
+func (t *verifyTalk) expect(ctx context.Context, method string) {
 	t.came[method]--
 	if t.s == nil || t.s.Ended() || t.patience <= 0 || t.skipped && strings.HasSuffix(method, "/list_changed") {
-		return nil
+		return
 	}
 	began := time.Now()
-	err := t.patiently(ctx, t.patience, outside(), func() bool { return t.came[method] >= 0 })
+	t.patiently(ctx, t.patience, outside(), func() bool { return t.came[method] >= 0 })
 	t.patience -= time.Since(began)
-	return err
 }
 
 // tell sends a notification of the client, as far as the server's era has it.
-func (t *verifyTalk) tell(ctx context.Context, at messageAt) error {
+func (t *verifyTalk) tell(ctx context.Context, at messageAt) {
 	m := t.v.message(at)
-	if err := t.connect(ctx); err != nil || t.gone != "" {
-		return err
+	t.connect(ctx)
+	if t.gone == "" && m.Method != methodInitialized && (!t.bridged() || m.Method != "notifications/roots/list_changed") {
+		t.send(ctx, methodMembers(m.Method, t.carried.apply(m.Params))) // else it is part of the handshake; not in that era
 	}
-	if m.Method == methodInitialized || t.bridged() && m.Method == "notifications/roots/list_changed" {
-		return nil // it is part of the handshake; not in that era
-	}
-	t.send(ctx, methodMembers(m.Method, t.carried.apply(m.Params)))
-	return nil
 }
 
 const (
