@@ -4,9 +4,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -330,33 +330,27 @@ func (p *Player) compare(c *playCall, m *Message) (nearCall, bool) {
 
 // missed is the answer to a call that is not played. It counts as unmatched.
 func (p *Player) missed(m *Message, reason string, near []nearCall) *Error {
-	var data, text strings.Builder
-	data.WriteString(`"reason":` + quote(reason) + `,"nearest":[`)
-	for i, n := range near {
-		if i > 0 {
-			data.WriteByte(',')
-		}
-		data.WriteString(`{"seq":` + strconv.FormatInt(n.seq, 10))
-		if n.name != "" {
-			data.WriteString(`,"name":` + quote(n.name))
-		}
-		data.WriteString(`,"differs":[`)
+	type place struct {
+		At       string          `json:"at"`
+		Recorded json.RawMessage `json:"recorded,omitempty"`
+	}
+	type call struct {
+		Seq     int64   `json:"seq"`
+		Name    string  `json:"name,omitempty"`
+		Differs []place `json:"differs"`
+	}
+	var text strings.Builder
+	nearest := []call{}
+	for _, n := range near {
+		one := call{n.seq, n.name, []place{}}
 		fmt.Fprintf(&text, "; nearest is seq %d %s", n.seq, n.name)
-		for j, d := range n.differs[:min(len(n.differs), differsShown)] {
-			if j > 0 {
-				data.WriteByte(',')
-			}
-			data.WriteString(`{"at":` + quote(d.At.String()))
-			if d.A != (absent{}) {
-				data.WriteString(`,"recorded":` + encodeJSON(d.A))
-			}
-			data.WriteByte('}')
+		for _, d := range n.differs[:min(len(n.differs), differsShown)] {
+			one.Differs = append(one.Differs, place{d.At.String(), rawJSON(d.A)})
 			fmt.Fprintf(&text, ", %s", d)
 		}
-		data.WriteString(`]}`)
+		nearest = append(nearest, one)
 	}
-	data.WriteByte(']')
 	what := strings.TrimSpace(m.Method + " " + selectorOf(m))
 	p.count(func(r *replayReport) { r.unmatched.add("%s: %s%s", what, reason, text.String()) })
-	return &Error{Code: 404, Status: 200, Text: "not on the tape: " + reason, Data: data.String(), Cause: fmt.Errorf("%s%s", what, text.String())}
+	return &Error{Code: 404, Status: 200, Text: "not on the tape: " + reason, Data: `"reason":` + quote(reason) + `,"nearest":` + encodeJSON(nearest), Cause: fmt.Errorf("%s%s", what, text.String())}
 }

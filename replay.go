@@ -49,8 +49,9 @@ type Player struct {
 
 	buffers sync.Pool // for reading
 
-	initialize, discover *playCall // that were answered with a result; nil if there is none
-	info                 string    // JSON text of the server's name and version
+	initialize              *playCall // the first that was answered with a result; nil if there is none
+	initialized, discovered string    // the first results of initialize and of server/discover; "" if there is none
+	info                    string    // JSON text of the server's name and version
 
 	reporting sync.Mutex // protects following
 	report    replayReport

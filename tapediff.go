@@ -239,9 +239,7 @@ func (d *tapeDiffer) print(f tapeDifference, call *Message) {
 		for _, place := range shown {
 			f.Places = append(f.Places, tapePlace{place.At.String(), rawJSON(place.A), rawJSON(place.B)})
 		}
-		e := json.NewEncoder(d.out)
-		e.SetEscapeHTML(false)
-		e.Encode(f)
+		fmt.Fprintln(d.out, encodeJSON(f))
 		return
 	}
 	_, content := shownMessage(call)
