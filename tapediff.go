@@ -84,19 +84,16 @@ func (d *tapeDiffer) index(f namedTape) ([]tapeExchange, error) {
 	var list []tapeExchange
 	equal := map[uint64]uint64{} // how many there are so far, by key
 	book := newCallBook()
-	filter := &tapeFilter{TapeToolOptions: d.o, book: book}
-	err = tape.Each(func(e *Entry) error {
-		m := tapeMessage(e)
-		call, answered, ok := filter.pick(e, m)
+	err = d.o.pick(tape, book, func(l tapeLine) error {
 		switch {
-		case call == nil || !ok || call.dir != dirToServer || e.Local && m.Kind == Call:
-		case m.Kind == Call && e.Was == 0:
-			key := d.key(m)
+		case l.call == nil || l.call.dir != dirToServer || l.Local && l.m.Kind == Call:
+		case l.m.Kind == Call && l.Was == 0:
+			key := d.key(l.m)
 			equal[key]++
-			list = append(list, tapeExchange{key: maphash.Comparable(d.seed, [...]uint64{key, equal[key]}), seq: e.Seq, call: placeOf(e)})
-			call.at = len(list)
-		case answered && call.at > 0:
-			list[call.at-1].answer = placeOf(e)
+			list = append(list, tapeExchange{key: maphash.Comparable(d.seed, [...]uint64{key, equal[key]}), seq: l.Seq, call: placeOf(l.Entry)})
+			l.call.at = len(list)
+		case l.answered && l.call.at > 0:
+			list[l.call.at-1].answer = placeOf(l.Entry)
 		}
 		return nil
 	})
