@@ -113,16 +113,22 @@ func rawJSON(v any) json.RawMessage {
 	return json.RawMessage(encodeJSON(v))
 }
 
-// shownJSON is v for people, shortened.
+// shownJSON is v for people, clipped.
 func shownJSON(v any) string {
 	if v == (absent{}) {
 		return "absent"
 	}
-	text := encodeJSON(v)
-	if r := []rune(text); len(r) > 100 {
-		return string(r[:100]) + "…"
+	return clipped(encodeJSON(v), 100)
+}
+
+// clipped is the first n characters of s, with a sign if there are more.
+func clipped(s string, n int) string {
+	for i := range s {
+		if n--; n < 0 {
+			return s[:i] + "…"
+		}
 	}
-	return text
+	return s
 }
 
 // A Comparer finds the differences between JSON values.

@@ -140,7 +140,7 @@ func captionOfMessage(text string) caption {
 	if errors.As(err, &fault) {
 		return caption{Fault: "no JSON-RPC: " + fault.Reason}
 	}
-	c := caption{Method: shortened(m.Method), Name: shortened(m.Name + m.URI)}
+	c := caption{Method: clipped(m.Method, exportCaption), Name: clipped(m.Name+m.URI, exportCaption)}
 	switch {
 	case m.Kind == Call:
 		c.What = "call"
@@ -150,25 +150,14 @@ func captionOfMessage(text string) caption {
 		c.What = "response"
 		if m.Error != "" {
 			message, _ := unquote(member(m.Error, "message"))
-			c.Fault = shortened("error " + member(m.Error, "code") + " " + message)
+			c.Fault = clipped("error "+member(m.Error, "code")+" "+message, exportCaption)
 		} else if isErrorResult(m) {
 			var result struct{ Content []struct{ Text string } }
 			c.Fault = "isError"
 			if json.Unmarshal([]byte(m.Result), &result) == nil && len(result.Content) > 0 {
-				c.Fault = shortened("isError: " + result.Content[0].Text)
+				c.Fault = clipped("isError: "+result.Content[0].Text, exportCaption)
 			}
 		}
 	}
 	return c
-}
-
-// shortened is s for a caption.
-func shortened(s string) string {
-	n := 0
-	for i := range s {
-		if n++; n > exportCaption {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }

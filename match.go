@@ -76,12 +76,20 @@ func (x *matcher) find(l *liveSession, m *Message) foundCall {
 		return foundCall{-1, false, reasonNone}
 	case x.strict:
 		return x.next(l, key, loose)
-	case len(exact) > 0:
-		x.narrow(l, key, exact)
-	default:
-		x.narrow(l, loose, wide)
 	}
-	return x.any(l, key, loose)
+	group, of := exact, key
+	if len(group) == 0 {
+		group, of = wide, loose
+	}
+	x.narrow(l, of, group)
+	if !l.shared {
+		session := l.bound
+		if len(x.index.of(group, session)) == 0 {
+			session = x.fewest(x.index.sessionsOf(group))
+		}
+		exact, wide = x.index.of(exact, session), x.index.of(wide, session)
+	}
+	return x.any(l, key, loose, exact, wide)
 }
 
 // hint narrows the choice of recorded sessions for l by a call that is answered by rule.
@@ -158,20 +166,9 @@ func (x *matcher) fewest(sessions []int64) int64 {
 	return slices.MinFunc(sessions, func(a, b int64) int { return x.taken[a] - x.taken[b] })
 }
 
-// any finds a call in any order. It requires that x.mu is held and that there is one at all.
-func (x *matcher) any(l *liveSession, key, loose uint64) foundCall {
-	exact, wide := x.index.equal(key, loose)
-	if !l.shared {
-		session := l.bound
-		group := exact
-		if len(group) == 0 {
-			group = wide
-		}
-		if len(x.index.of(group, session)) == 0 {
-			session = x.fewest(x.index.sessionsOf(group))
-		}
-		exact, wide = x.index.of(exact, session), x.index.of(wide, session)
-	}
+// any finds a call in any order: one of exact, whose key is given, else of wide, those with the key loose. It requires that
+// x.mu is held and that there is one at all.
+func (x *matcher) any(l *liveSession, key, loose uint64, exact, wide []int32) foundCall {
 	for range 2 {
 		n := l.at[key]
 		if passed := l.at[loose]; passed > 0 { // what was played as loosely equal is not played again

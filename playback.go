@@ -24,7 +24,7 @@ type playback struct {
 	conn   *playerConn
 	call   *playCall // nil if the answer is made
 	m      *Message  // the call of the client; the notification that ended the handshake
-	result string    // the answer, if it is not the recorded one
+	result string    // the answer, if there is no call
 
 	stage int   // set with conn.mu held, as is line
 	line  int32 // what comes next of its stage, 0 for nothing
@@ -40,9 +40,7 @@ type playback struct {
 // play begins b.
 func (c *playerConn) play(b *playback) {
 	if b.call != nil && b.stage == playExchange {
-		if b.line, b.t = b.call.first, c.p.index.lines[b.call.line].t; b.result != "" {
-			b.line = 0
-		}
+		b.line, b.t = b.call.first, c.p.index.lines[b.call.line].t
 	} else if b.line != 0 {
 		b.t = c.p.index.lines[b.line].t
 	}
@@ -121,7 +119,7 @@ func (b *playback) ready() bool {
 	}
 	next := b.line
 	if b.stage == playResponse {
-		if b.call == nil || b.result != "" {
+		if b.call == nil {
 			return true
 		}
 		if next = b.call.response; next == 0 {
@@ -170,7 +168,7 @@ func (b *playback) dueBy(t int64) bool {
 func (b *playback) step(stage int, line int32) {
 	c := b.conn
 	switch {
-	case stage == playResponse && (b.call == nil || b.result != ""):
+	case stage == playResponse && b.call == nil:
 		b.say(`{"jsonrpc":"2.0","id":` + b.m.ID + `,"result":` + b.result + `}`)
 	case stage == playResponse && b.call.response == 0:
 		b.unanswered()

@@ -50,6 +50,7 @@ type tapeDiffer struct {
 	o    TapeToolOptions
 	seed maphash.Seed
 
+	err   error          // the first of reading
 	count map[string]int // of pairs that are the same, and of each tapeDifference.What
 }
 
@@ -67,12 +68,12 @@ func diffTapes(a, b namedTape, out io.Writer, o TapeToolOptions) (differences in
 	if err != nil {
 		return 0, err
 	}
-	err = d.compare(listA, listB)
-	if err == nil && !o.JSON {
+	d.compare(listA, listB)
+	if d.err == nil && !o.JSON {
 		fmt.Fprintf(d.out, "a: %s, %d exchanges; b: %s, %d exchanges: %d the same, %d differ, %d only in a, %d only in b\n",
 			a.Name, len(listA), b.Name, len(listB), d.count["same"], d.count["differs"], d.count["only-a"], d.count["only-b"])
 	}
-	return d.count["differs"] + d.count["only-a"] + d.count["only-b"], cmp.Or(err, d.out.Flush())
+	return d.count["differs"] + d.count["only-a"] + d.count["only-b"], cmp.Or(d.err, d.out.Flush())
 }
 
 // index lists the exchanges of a tape that reached its server.
@@ -122,48 +123,41 @@ func (d *tapeDiffer) key(m *Message) uint64 {
 func isHandshake(method string) bool { return method == methodInitialize || method == methodDiscover }
 
 // compare goes through the exchanges of a in their order, each with its equal in b, and then through what is left of b.
-func (d *tapeDiffer) compare(a, b []tapeExchange) error {
-	left := make(map[uint64]int32, len(b))
+func (d *tapeDiffer) compare(a, b []tapeExchange) {
+	left := make(map[uint64]*tapeExchange, len(b))
 	for j := range b {
-		left[b[j].key] = int32(j)
+		left[b[j].key] = &b[j]
 	}
 	for i := range a {
-		var equal *tapeExchange
-		if j, ok := left[a[i].key]; ok {
-			equal = &b[j]
-			delete(left, a[i].key)
-		}
-		if err := d.pair(&a[i], equal); err != nil {
-			return err
-		}
+		d.pair(&a[i], left[a[i].key])
+		delete(left, a[i].key)
 	}
 	for j := range b {
-		if _, ok := left[b[j].key]; ok {
-			if err := d.pair(nil, &b[j]); err != nil {
-				return err
-			}
+		if left[b[j].key] != nil {
+			d.pair(nil, &b[j])
 		}
 	}
-	return nil
+}
+
+// read reads an exchange. What there is not of it is nil.
+func (d *tapeDiffer) read(f namedTape, x *tapeExchange) (call, answer *Message, seq int64) {
+	if x == nil || d.err != nil {
+		return nil, nil, 0
+	}
+	call, err := f.message(x.call)
+	answer, failed := f.message(x.answer)
+	d.err = cmp.Or(err, failed)
+	return call, answer, x.seq
 }
 
 // pair compares two exchanges whose calls are equal. One of them may be nil.
-func (d *tapeDiffer) pair(a, b *tapeExchange) error {
-	read := func(f namedTape, x *tapeExchange) (call, answer *Message, seq int64, err error) {
-		if x == nil {
-			return nil, nil, 0, nil
-		}
-		if call, err = f.message(x.call); err == nil {
-			answer, err = f.message(x.answer)
-		}
-		return call, answer, x.seq, err
-	}
-	callA, answerA, seqA, errA := read(d.a, a)
-	callB, answerB, seqB, errB := read(d.b, b)
+func (d *tapeDiffer) pair(a, b *tapeExchange) {
+	callA, answerA, seqA := d.read(d.a, a)
+	callB, answerB, seqB := d.read(d.b, b)
 	f := tapeDifference{What: "differs", A: seqA, B: seqB}
 	switch {
-	case cmp.Or(errA, errB) != nil:
-		return cmp.Or(errA, errB)
+	case d.err != nil:
+		return
 	case a == nil:
 		f.What = "only-b"
 	case b == nil:
@@ -182,7 +176,6 @@ func (d *tapeDiffer) pair(a, b *tapeExchange) error {
 	if d.count[f.What]++; f.What != "same" {
 		d.print(f, cmp.Or(callA, callB))
 	}
-	return nil
 }
 
 func decodedOr(text string) any {
