@@ -21,10 +21,9 @@ const (
 
 // A playback is one call that is being answered from the tape. One goroutine at a time plays it.
 type playback struct {
-	conn   *playerConn
-	call   *playCall // nil if the answer is made
-	m      *Message  // the call of the client; the notification that ended the handshake
-	result string    // the answer, if there is no call
+	conn *playerConn
+	call *playCall
+	m    *Message // the call of the client; the notification that ended the handshake
 
 	stage int   // set with conn.mu held, as is line
 	line  int32 // what comes next of its stage, 0 for nothing
@@ -39,7 +38,7 @@ type playback struct {
 
 // play begins b.
 func (c *playerConn) play(b *playback) {
-	if b.call != nil && b.stage == playExchange {
+	if b.stage == playExchange {
 		b.line, b.t = b.call.first, c.p.index.lines[b.call.line].t
 	} else if b.line != 0 {
 		b.t = c.p.index.lines[b.line].t
@@ -102,7 +101,7 @@ func (b *playback) stop() {
 
 // after is the first line to be played after the response. What belongs to no call, 2026-07-28 does not have.
 func (b *playback) after() int32 {
-	if b.call == nil || b.conn.live.shared || isStateless(b.m.Revision) {
+	if b.conn.live.shared || isStateless(b.m.Revision) {
 		return 0
 	}
 	return b.call.after
@@ -119,9 +118,6 @@ func (b *playback) ready() bool {
 	}
 	next := b.line
 	if b.stage == playResponse {
-		if b.call == nil {
-			return true
-		}
 		if next = b.call.response; next == 0 {
 			// A subscription has no end of its own, and a call that the client cancelled will be cancelled again.
 			return b.call.status != 0 || b.m.Method != methodListen && !b.call.cancelled
@@ -168,8 +164,6 @@ func (b *playback) dueBy(t int64) bool {
 func (b *playback) step(stage int, line int32) {
 	c := b.conn
 	switch {
-	case stage == playResponse && b.call == nil:
-		b.say(`{"jsonrpc":"2.0","id":` + b.m.ID + `,"result":` + b.result + `}`)
 	case stage == playResponse && b.call.response == 0:
 		b.unanswered()
 	case stage == playResponse:

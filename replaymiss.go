@@ -186,23 +186,25 @@ func (c *playerConn) recordedReceive(m *Message) {
 	c.receive(m, nil)
 }
 
-// answeredRule answers a part of the handshake by rule. It is recorded before the first call that is not on the tape, so
-// that the tape of what is missing has a handshake, and none is added where nothing is missing.
-func (c *playerConn) answeredRule(ctx context.Context, b *playback) error {
-	m, err := Parse(`{"jsonrpc":"2.0","id":` + b.m.ID + `,"result":` + b.result + `}`)
+// answer answers m with result. The handshake is recorded before the first call that is not on the tape, so that the tape
+// of what is missing has one, and none is added where nothing is missing.
+func (c *playerConn) answer(ctx context.Context, m *Message, result string) error {
+	out, err := Parse(`{"jsonrpc":"2.0","id":` + m.ID + `,"result":` + result + `}`)
 	if err != nil {
 		return &Error{Code: 502, Text: "tape could not be read", Cause: err}
 	}
-	m.Dir, m.Stream, m.More, m.Answers = ToClient, b.m.Stream, b.m.More, b.m.own
-	c.real.mu.Lock()
-	c.real.unsaid = []*Message{b.m, m}
-	c.real.mu.Unlock()
-	if c.real.get() != nil {
-		if err := c.recordHandshake(ctx); err != nil {
-			return err
+	out.Dir, out.Stream, out.More, out.Answers = ToClient, m.Stream, m.More, m.own
+	if c.p.o.Record != nil && isHandshake(m.Method) {
+		c.real.mu.Lock()
+		c.real.unsaid = []*Message{m, out}
+		c.real.mu.Unlock()
+		if c.real.get() != nil {
+			if err := c.recordHandshake(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	c.receive(m, nil)
+	c.receive(out, nil)
 	return nil
 }
 

@@ -72,31 +72,25 @@ func (p *Player) handshakeOf(l *liveSession) *playCall {
 // rule answers a call by rule. matched is m, redacted.
 func (c *playerConn) rule(ctx context.Context, m, matched *Message) error {
 	p := c.p
-	b := &playback{conn: c, m: m, call: p.recorded(c.live, matched)}
-	var err error
+	call, stateless := p.recorded(c.live, matched), isStateless(m.Revision)
 	switch {
-	case m.Method != methodInitialize && m.Method != methodDiscover:
-		if b.call == nil {
-			b.result = resultFor(m.Method, `{}`, p.info, isStateless(m.Revision))
-		}
-	case b.call != nil && b.call.failed && isStateless(m.Revision) && p.discovered != "":
+	case !isHandshake(m.Method) && call == nil:
+		return c.answer(ctx, m, resultFor(m.Method, `{}`, p.info, stateless))
+	case !isHandshake(m.Method):
+	case call != nil && call.failed && stateless && p.discovered != "":
 		// A server of this revision refused it: what must be in _meta is missing, or there is no such method any more.
 	case m.Method == methodInitialize:
-		b.call = nil
 		c.real.initialize(m)
 		p.hint(c.live, matched)
-		b.result, err = p.initializeResult(m, p.handshakeOf(c.live))
+		result, err := p.initializeResult(m, p.handshakeOf(c.live))
+		if err != nil {
+			return &Error{Code: 502, Text: "tape could not be read", Cause: err}
+		}
+		return c.answer(ctx, m, result)
 	default:
-		b.call = nil
-		b.result = p.discoverResult(m)
+		return c.answer(ctx, m, p.discoverResult(m))
 	}
-	switch {
-	case err != nil:
-		return &Error{Code: 502, Text: "tape could not be read", Cause: err}
-	case p.o.Record != nil && b.call == nil:
-		return c.answeredRule(ctx, b)
-	}
-	c.play(b)
+	c.play(&playback{conn: c, call: call, m: m})
 	return nil
 }
 
