@@ -12,24 +12,17 @@ import (
 	"time"
 )
 
-// The stages of a playback.
-const (
-	playExchange = iota // what belongs to the call
-	playResponse
-	playAfter // what belonged to no call and came after it
-)
-
 // A playback is one call that is being answered from the tape. One goroutine at a time plays it.
 type playback struct {
 	conn *playerConn
 	call *playCall
 	m    *Message // the call of the client; the notification that ended the handshake
 
-	stage int   // set with conn.mu held, as is line
-	line  int32 // what comes next of its stage, 0 for nothing
-	asks  []*ask
-	t     int64     // when what was played last was recorded, in microseconds
-	due   time.Time // when it was to be played
+	line     int32 // what comes next, 0 for nothing; set with conn.mu held, as is answered
+	answered bool  // what is left belonged to no call and came after it
+	asks     []*ask
+	t        int64     // when what was played last was recorded, in microseconds
+	due      time.Time // when it was to be played
 
 	running, stopped bool        // guarded by conn.mu, as is timer
 	inline           bool        // it is played while the call is sent
@@ -38,7 +31,7 @@ type playback struct {
 
 // play begins b.
 func (c *playerConn) play(b *playback) {
-	if b.stage == playExchange {
+	if !b.answered {
 		b.line, b.t = b.call.first, c.p.index.lines[b.call.line].t
 	} else if b.line != 0 {
 		b.t = c.p.index.lines[b.line].t
@@ -67,18 +60,16 @@ func (b *playback) run() {
 	}
 	b.running = true
 	for b.ready() {
-		stage, line := b.stage, b.line
-		if b.line != 0 {
-			b.line = c.p.index.lines[b.line].next
-		} else {
-			b.stage, b.line = playAfter, b.after()
+		line := b.line
+		if b.line = c.p.index.lines[line].next; line == b.call.response { // 0 if there is none
+			b.answered, b.line = true, b.after()
 		}
 		c.mu.Unlock()
-		b.step(stage, line)
+		b.step(line)
 		c.mu.Lock()
 	}
 	b.running, b.inline = false, false
-	if b.stopped || b.stage == playAfter && b.line == 0 {
+	if b.stopped || b.answered && b.line == 0 {
 		b.stop()
 		delete(c.playing, b)
 	}
@@ -110,20 +101,14 @@ func (b *playback) after() int32 {
 // ready reports whether what comes next can be played now. Else it sees to it that run is called again. It requires that
 // conn.mu is held.
 func (b *playback) ready() bool {
-	if b.stopped || b.stage == playAfter && b.line == 0 {
+	if b.stopped || b.answered && b.line == 0 {
 		return false
 	}
-	if b.stage == playExchange && b.line == 0 {
-		b.stage = playResponse
+	if b.line == 0 {
+		// A subscription has no end of its own, and a call that the client cancelled will be cancelled again.
+		return b.call.status != 0 || b.m.Method != methodListen && !b.call.cancelled
 	}
-	next := b.line
-	if b.stage == playResponse {
-		if next = b.call.response; next == 0 {
-			// A subscription has no end of its own, and a call that the client cancelled will be cancelled again.
-			return b.call.status != 0 || b.m.Method != methodListen && !b.call.cancelled
-		}
-	}
-	l := &b.conn.p.index.lines[next]
+	l := &b.conn.p.index.lines[b.line]
 	if l.reply {
 		i := slices.IndexFunc(b.asks, func(a *ask) bool { return a.seq == l.re })
 		if i >= 0 && b.asks[i].answer == nil {
@@ -161,12 +146,12 @@ func (b *playback) dueBy(t int64) bool {
 }
 
 // step plays one thing.
-func (b *playback) step(stage int, line int32) {
+func (b *playback) step(line int32) {
 	c := b.conn
 	switch {
-	case stage == playResponse && b.call.response == 0:
+	case line == 0:
 		b.unanswered()
-	case stage == playResponse:
+	case line == b.call.response:
 		b.respond()
 	case c.p.index.lines[line].reply:
 		b.compareAnswer(line)
@@ -179,19 +164,19 @@ func (b *playback) step(stage int, line int32) {
 			// MCP 2026-07-28: "Servers MUST NOT send JSON-RPC requests".
 			b.end(c.p.missed(b.m, reasonEra, nil))
 		default:
-			b.pass(m, stage, line)
+			b.pass(m, line)
 		}
 	}
 }
 
 // pass sends the client a call or notification of the server.
-func (b *playback) pass(m *Message, stage int, line int32) {
+func (b *playback) pass(m *Message, line int32) {
 	c := b.conn
 	raw := m.Raw
 	if m.Kind == Call {
-		raw = b.ask(m, stage, line)
+		raw = b.ask(m, line)
 	}
-	if stage == playExchange {
+	if !b.answered {
 		switch {
 		case m.Method == methodProgress && b.m.Token == "":
 			return // nobody asked
@@ -213,7 +198,7 @@ func (b *playback) pass(m *Message, stage int, line int32) {
 		}
 		m = again
 	}
-	if stage == playExchange {
+	if !b.answered {
 		m.Stream = b.m.Stream
 		// "A server MUST send notifications/cancelled referencing a subscriptions/listen request ID when it tears down
 		// that subscription stream."
@@ -233,7 +218,7 @@ func (b *playback) named(was string) string {
 }
 
 // ask gives a request of the server an id that no other has, and books it.
-func (b *playback) ask(m *Message, stage int, line int32) (raw string) {
+func (b *playback) ask(m *Message, line int32) (raw string) {
 	c := b.conn
 	a := &ask{seq: c.p.index.lines[line].seq, was: canonicalID(m.ID), id: `"tape-` + strconv.FormatInt(c.p.asked.Add(1), 10) + `"`}
 	c.mu.Lock()
@@ -241,7 +226,7 @@ func (b *playback) ask(m *Message, stage int, line int32) (raw string) {
 	if c.asks == nil {
 		c.asks = map[string]*ask{}
 	}
-	if stage == playExchange {
+	if !b.answered {
 		a.playback = b
 		b.asks = append(b.asks, a)
 	}

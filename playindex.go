@@ -48,7 +48,7 @@ type playCall struct {
 	raw, key, loose  uint64
 	method, selector uint64
 	line, response   int32 // response is 0 if there is none
-	first, last      int32 // of the exchange, but for the response
+	first, last      int32 // of the exchange; from finish on the response is the last
 	after, afterLast int32 // what belonged to no call and came next
 	status           int16 // of the HTTP response without a message, 0 for none
 	streamed         bool  // it was that of a stream
@@ -119,17 +119,18 @@ func (x *playIndex) add(e *Entry) error {
 		x.addResponse(s, e, m)
 	case e.Dir == dirToClient:
 		if c := x.call(e.X); c != nil {
-			x.link(&c.first, &c.last, e)
+			x.link(&c.first, &c.last, x.line(e))
 		} else if s.done != 0 {
-			x.link(&x.calls[s.done-1].after, &x.calls[s.done-1].afterLast, e)
+			x.link(&x.calls[s.done-1].after, &x.calls[s.done-1].afterLast, x.line(e))
 		} else {
-			x.link(&s.early, &s.last, e)
+			x.link(&s.early, &s.last, x.line(e))
 		}
 	case m.Kind == Call:
 		x.addCall(s, e, m)
 	case m.Kind == Response:
 		if c := x.call(e.X); c != nil && c.response == 0 {
-			x.lines[x.link(&c.first, &c.last, e)].reply = true
+			x.link(&c.first, &c.last, x.line(e))
+			x.lines[c.last].reply = true
 		}
 	case m.Method == methodCancelled:
 		if c := x.call(e.X); c != nil && c.response == 0 {
@@ -139,16 +140,14 @@ func (x *playIndex) add(e *Entry) error {
 	return nil
 }
 
-// link appends e to the list from first to last and returns its index.
-func (x *playIndex) link(first, last *int32, e *Entry) int32 {
-	i := x.line(e)
+// link appends the line i to the list from first to last.
+func (x *playIndex) link(first, last *int32, i int32) {
 	if *last == 0 {
 		*first = i
 	} else {
 		x.lines[*last].next = i
 	}
 	*last = i
-	return i
 }
 
 func (x *playIndex) line(e *Entry) int32 {
@@ -236,9 +235,13 @@ func (x *playIndex) finish() {
 		return cmp.Compare(a.session, b.session)
 	})
 	x.exact = make([]int32, len(x.calls))
-	for i, c := range x.calls {
+	for i := range x.calls {
+		c := &x.calls[i]
 		x.exact[i] = int32(i)
 		x.plain += btoi(!c.rule)
+		if c.response != 0 {
+			x.link(&c.first, &c.last, c.response)
+		}
 	}
 	x.all = x.sessionsOf(x.exact[:x.plain]) // not yet in the order of keys
 	x.raw, x.loose = slices.Clone(x.exact), slices.Clone(x.exact)

@@ -249,7 +249,7 @@ func (c *playerConn) miss(ctx context.Context, m, matched *Message, found foundC
 func (c *playerConn) noted(ctx context.Context, m *Message) error {
 	if m.Method == methodInitialized && !c.live.shared {
 		if call := c.p.handshakeOf(c.live); call != nil {
-			c.play(&playback{conn: c, call: call, m: m, stage: playAfter, line: call.after})
+			c.play(&playback{conn: c, call: call, m: m, answered: true, line: call.after})
 		}
 	}
 	if c.real.get() != nil {
@@ -266,7 +266,7 @@ func (c *playerConn) cancelled(ctx context.Context, m *Message) error {
 	id := canonicalID(member(m.Params, "requestId"))
 	c.mu.Lock()
 	for b := range c.playing {
-		if b.m.Kind == Call && canonicalID(b.m.ID) == id && b.stage != playAfter {
+		if b.m.Kind == Call && canonicalID(b.m.ID) == id && !b.answered {
 			b.stop()
 			c.mu.Unlock()
 			return nil
