@@ -108,7 +108,7 @@ type Entry struct {
 	era string    // of a client's call
 }
 
-// dirNames are the words for a [Direction].
+// The words for a [Direction].
 const (
 	dirToServer = "to-server"
 	dirToClient = "to-client"

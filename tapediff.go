@@ -108,14 +108,11 @@ func (d *tapeDiffer) index(f namedTape) ([]tapeExchange, error) {
 func (d *tapeDiffer) key(m *Message) uint64 {
 	text := m.Method
 	if !isHandshake(m.Method) {
-		params := decodeJSON(m.Params)
-		if object, ok := params.(map[string]any); ok {
-			delete(object, "_meta")
-			if len(object) == 0 {
-				params = nil
-			}
+		params := encodeJSON(decodeJSON(withoutMember(m.Params, "_meta")))
+		if params == "{}" {
+			params = "null"
 		}
-		text += " " + encodeJSON(params)
+		text += " " + params
 	}
 	return maphash.String(d.seed, text)
 }

@@ -175,8 +175,8 @@ func (c *carriedValues) equal(at Pointer, a, b any) bool {
 
 // sameKinds are the kinds of values that count as equal although they differ.
 type sameKinds struct {
-	uuid, time, path, number bool
-	tolerance                float64 // of numbers, relative to the larger one
+	kinds     map[string]bool // uuid, time, path, number
+	tolerance float64         // of numbers, relative to the larger one
 }
 
 var (
@@ -190,19 +190,12 @@ var (
 
 // newSameKinds makes the kinds of a list as -same has it.
 func newSameKinds(list []string) *sameKinds {
-	k := &sameKinds{}
+	k := &sameKinds{kinds: map[string]bool{}}
 	for _, kind := range list {
-		name, value, _ := strings.Cut(kind, ":")
-		switch name {
-		case "uuid":
-			k.uuid = true
-		case "time":
-			k.time = true
-		case "path":
-			k.path = true
-		case "number":
-			k.number = true
-			k.tolerance, _ = strconv.ParseFloat(value, 64)
+		name, tolerance, _ := strings.Cut(kind, ":")
+		k.kinds[name] = true
+		if name == "number" {
+			k.tolerance, _ = strconv.ParseFloat(tolerance, 64)
 		}
 	}
 	return k
@@ -214,14 +207,14 @@ func (k *sameKinds) equal(a, b any) bool {
 	is, bothText := b.(string)
 	if isText && bothText {
 		was, is = k.masked(was), k.masked(is)
-		return was == is || k.number && k.numbers(was, is)
+		return was == is || k.kinds["number"] && k.numbers(was, is)
 	}
 	x, isNumber := a.(json.Number)
 	y, bothNumbers := b.(json.Number)
 	if !isNumber || !bothNumbers {
 		return false
 	}
-	return k.number && k.close(string(x), string(y)) || k.time && isEpoch(string(x)) && len(x) == len(y) && isEpoch(string(y))
+	return k.kinds["number"] && k.close(string(x), string(y)) || k.kinds["time"] && isEpoch(string(x)) && len(x) == len(y) && isEpoch(string(y))
 }
 
 // isEpoch reports whether a number may be a time: seconds or milliseconds since 1970, from 2001 on.
@@ -231,13 +224,13 @@ func isEpoch(n string) bool {
 
 // masked is a text with one sign for all values of a kind; of a path its last name is left.
 func (k *sameKinds) masked(s string) string {
-	if k.uuid {
+	if k.kinds["uuid"] {
 		s = sameUUID.ReplaceAllString(s, "«uuid»")
 	}
-	if k.time {
+	if k.kinds["time"] {
 		s = sameTime.ReplaceAllString(s, "«time»")
 	}
-	if !k.path {
+	if !k.kinds["path"] {
 		return s
 	}
 	return samePath.ReplaceAllStringFunc(s, func(found string) string {
