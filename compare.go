@@ -92,6 +92,24 @@ func encodeJSON(v any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// mapStrings puts in place of each string in v, a value of [decodeJSON] that is the member key of an object, or "", what f
+// returns, which is given the string and the key of the member that it is.
+func mapStrings(v any, key string, f func(key, s string) any) any {
+	switch v := v.(type) {
+	case string:
+		return f(key, v)
+	case map[string]any:
+		for k, inner := range v {
+			v[k] = mapStrings(inner, k, f)
+		}
+	case []any:
+		for i := range v {
+			v[i] = mapStrings(v[i], "", f)
+		}
+	}
+	return v
+}
+
 // A Difference is one place where two JSON values are not the same.
 type Difference struct {
 	At   Pointer

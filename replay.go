@@ -205,12 +205,7 @@ func (c *playerConn) call(ctx context.Context, m *Message) error {
 		return &Error{Code: codeVersion, Status: 400, Text: "Unsupported protocol version",
 			Data: `"supported":["` + statelessRevision + `"],"requested":` + quote(m.Revision)}
 	}
-	matched := m
-	if text := p.redact.Message(m.Raw); text != m.Raw {
-		if again, err := Parse(text); err == nil {
-			matched = again
-		}
-	}
+	matched := redactedBy(p.redact.Message, m)
 	if answeredByRule(m.Method) {
 		return c.rule(ctx, m, matched)
 	}
@@ -227,6 +222,16 @@ func (c *playerConn) call(ctx context.Context, m *Message) error {
 	})
 	c.play(&playback{conn: c, call: call, m: m})
 	return nil
+}
+
+// redactedBy returns m with what redact replaces in its text, as on the tape.
+func redactedBy(redact func(text string) string, m *Message) *Message {
+	if text := redact(m.Raw); text != m.Raw {
+		if r, err := Parse(text); err == nil {
+			return r
+		}
+	}
+	return m
 }
 
 // miss answers a call that is not on the tape, or lets the server do that.
@@ -252,13 +257,10 @@ func (c *playerConn) noted(ctx context.Context, m *Message) error {
 			c.play(&playback{conn: c, call: call, m: m, answered: true, line: call.after})
 		}
 	}
-	if c.real.get() != nil {
-		return c.pass(ctx, m)
-	}
-	if m.Method == methodInitialized {
+	if m.Method == methodInitialized && c.real.get() == nil {
 		c.real.initialized(m)
 	}
-	return nil
+	return c.pass(ctx, m)
 }
 
 // cancelled drops what is left of a call.
@@ -273,10 +275,7 @@ func (c *playerConn) cancelled(ctx context.Context, m *Message) error {
 		}
 	}
 	c.mu.Unlock()
-	if c.real.get() != nil {
-		return c.pass(ctx, m)
-	}
-	return nil
+	return c.pass(ctx, m)
 }
 
 // answered takes the client's answer to a request of the server.
@@ -289,11 +288,11 @@ func (c *playerConn) answered(ctx context.Context, m *Message) error {
 		a.answer = m
 	}
 	c.mu.Unlock()
-	switch {
-	case a != nil && a.playback != nil:
-		a.playback.run()
-	case a == nil && c.real.get() != nil:
+	if a == nil {
 		return c.pass(ctx, m)
+	}
+	if a.playback != nil {
+		a.playback.run()
 	}
 	return nil
 }

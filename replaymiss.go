@@ -53,8 +53,12 @@ func (s *missServer) close() error {
 	return server.Close()
 }
 
-// pass lets the server have m, which nothing on the tape answers.
+// pass lets the server have m, which nothing on the tape answers. Only a call is a reason to connect to it.
 func (c *playerConn) pass(ctx context.Context, m *Message) error {
+	server := c.real.get()
+	if server == nil && m.Kind != Call {
+		return nil
+	}
 	if c.p.o.Record != nil {
 		if err := c.recordHandshake(ctx); err != nil {
 			return err
@@ -67,15 +71,11 @@ func (c *playerConn) pass(ctx context.Context, m *Message) error {
 			return &Error{Code: 403, Status: 200, Text: "refused"}
 		}
 	}
-	server := c.real.get()
-	if server == nil && m.Kind == Call {
+	if server == nil {
 		var err error
 		if server, err = c.reach(ctx, m); err != nil {
 			return err
 		}
-	}
-	if server == nil {
-		return nil
 	}
 	err := server.Send(ctx, m)
 	if err == errRelayed || err == errDetached {

@@ -199,22 +199,13 @@ func answerValue(m *Message) any {
 // unfoldText replaces each text in v, a value of decodeJSON, that is itself the JSON text of an object or array by what
 // it says. v is changed.
 func unfoldText(v any) any {
-	switch v := v.(type) {
-	case []any:
-		for i := range v {
-			v[i] = unfoldText(v[i])
+	return mapStrings(v, "", func(key, text string) any {
+		s := strings.TrimLeft(text, whiteSpace)
+		if key == "text" && s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s)) {
+			return decodeJSON(s)
 		}
-	case map[string]any:
-		for k, inner := range v {
-			text, ok := inner.(string)
-			if s := strings.TrimLeft(text, whiteSpace); ok && k == "text" && s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s)) {
-				v[k] = decodeJSON(s)
-			} else if !ok {
-				v[k] = unfoldText(inner)
-			}
-		}
-	}
-	return v
+		return text
+	})
 }
 
 // print prints what was found about the exchange of call.

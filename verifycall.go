@@ -122,7 +122,7 @@ func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) {
 	case r.Refusal != nil:
 		run.check.fail(outcomeMissing, refusalText(r.Refusal))
 	case r.Error != "":
-		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(t.v.redacted(r).Error)})
+		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(redactedBy(t.v.o.Redact, r).Error)})
 	}
 }
 

@@ -16,22 +16,10 @@ const (
 	maxExtra       = 100  // of what the server said in addition during one call, in a report
 )
 
-// redacted is m with its secrets replaced as on the tape.
-func (v *verifier) redacted(m *Message) *Message {
-	text := v.o.Redact(m.Raw)
-	if text == m.Raw {
-		return m
-	}
-	if r, err := Parse(text); err == nil {
-		return r
-	}
-	return m
-}
-
 // contrast compares a live answer to the call m with the recorded one.
 func (t *verifyTalk) contrast(m *Message, check *VerifyCheck, was, live *Message) {
 	f := answerForm{method: m.Method, bridged: t.bridged()}
-	a, b := f.of(was), f.of(t.v.redacted(live))
+	a, b := f.of(was), f.of(redactedBy(t.v.o.Redact, live))
 	t.carried.learn(a, f.of(live), b, "")
 	t.compare(check, nil, a, b)
 }

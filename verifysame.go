@@ -91,7 +91,7 @@ func (c *carriedValues) add(was string, live carriedValue) {
 
 // lose notes that the opaque values of a recorded result did not come.
 func (c *carriedValues) lose(result string) {
-	mapStrings(decodeJSON(result), "", func(key, was string) string {
+	mapStrings(decodeJSON(result), "", func(key, was string) any {
 		if _, known := c.live[was]; !known && isOpaque(key) {
 			c.add(was, carriedValue{lost: true})
 		}
@@ -101,7 +101,7 @@ func (c *carriedValues) lose(result string) {
 
 // lacks says why params cannot be sent, "" if they can.
 func (c *carriedValues) lacks(params string) (reason string) {
-	mapStrings(decodeJSON(params), "", func(_, was string) string {
+	mapStrings(decodeJSON(params), "", func(_, was string) any {
 		if live, known := c.live[was]; live.lost {
 			reason = "needs a value from an answer that did not come"
 		} else if !known && placeholder.MatchString(was) {
@@ -115,7 +115,7 @@ func (c *carriedValues) lacks(params string) (reason string) {
 // apply returns params with the live values in place of the recorded ones, where a whole string is one.
 func (c *carriedValues) apply(params string) string {
 	changed := false
-	v := mapStrings(decodeJSON(params), "", func(_, was string) string {
+	v := mapStrings(decodeJSON(params), "", func(_, was string) any {
 		live, known := c.live[was]
 		if !known || live.lost {
 			return was
@@ -127,24 +127,6 @@ func (c *carriedValues) apply(params string) string {
 		return encodeJSON(v)
 	}
 	return params
-}
-
-// mapStrings puts in place of each string in v, a value of [decodeJSON] that is the member key of an object, or "", what f
-// returns, which is given the string and the key of the member that it is.
-func mapStrings(v any, key string, f func(key, s string) string) any {
-	switch v := v.(type) {
-	case string:
-		return f(key, v)
-	case map[string]any:
-		for k, inner := range v {
-			v[k] = mapStrings(inner, k, f)
-		}
-	case []any:
-		for i := range v {
-			v[i] = mapStrings(v[i], "", f)
-		}
-	}
-	return v
 }
 
 // isOpaque reports whether the value of a member of this name is for the server alone to understand.

@@ -284,7 +284,7 @@ func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) {
 	params, answer := t.v.question(q)
 	if owner != nil && owner.exchange == q.exchange && !t.bridged() {
 		at := Pointer{"requests", strconv.Itoa(q.place), "params"}
-		t.compare(owner.check, at, decodeJSON(params), decodeJSON(t.v.redacted(m).Params))
+		t.compare(owner.check, at, decodeJSON(params), decodeJSON(redactedBy(t.v.o.Redact, m).Params))
 	}
 	if answer != "" { // else the recorded client gave none either
 		t.send(ctx, `"id":`+m.ID+`,`+strings.TrimPrefix(strings.TrimSuffix(t.carried.apply(answer), "}"), "{"))
