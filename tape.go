@@ -336,15 +336,14 @@ func (t *TapeReader) end(e *Entry) {
 // Warnings says what is amiss with a tape, read to its end, that can be used all the same.
 func (t *TapeReader) Warnings() []string {
 	var list []string
-	if t.Torn {
-		list = append(list, fmt.Sprintf("%s: the last line broke off and does not count", t.name))
+	note := func(is bool, what string) {
+		if is {
+			list = append(list, t.name+": "+what)
+		}
 	}
-	if t.Ended == nil {
-		list = append(list, fmt.Sprintf("%s: no end: the recording was cut short, or goes on", t.name))
-	}
-	if t.Altered {
-		list = append(list, fmt.Sprintf("%s: the checksum differs: the tape was changed after it was recorded", t.name))
-	}
+	note(t.Torn, "the last line broke off and does not count")
+	note(t.Ended == nil, "no end: the recording was cut short, or goes on")
+	note(t.Altered, "the checksum differs: the tape was changed after it was recorded")
 	return list
 }
 

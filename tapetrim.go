@@ -14,15 +14,12 @@ import (
 // trimTape writes a tape of one session or one exchange of the tape in, with what opened and closed its session and its
 // handshake, its lines numbered from 1. It reads in up to three times, and holds a number for each line that it keeps.
 // The error is a *[TapeError], or one of in or out, or says that there is no such session or exchange.
-func trimTape(in io.ReadSeeker, name string, out io.Writer, o TapeToolOptions) error {
+func trimTape(in io.ReaderAt, name string, out io.Writer, o TapeToolOptions) error {
 	if o.Session == 0 && o.Exchange == 0 {
 		return errors.New("trim wants -session or -exchange")
 	}
 	pass := func(f func(e *Entry) error) (*TapeReader, error) {
-		if _, err := in.Seek(0, io.SeekStart); err != nil {
-			return nil, err
-		}
-		tape, err := NewTapeReader(in, name, o.Max)
+		tape, err := namedTape{name, in}.reader(o.Max)
 		if err != nil {
 			return nil, err
 		}
