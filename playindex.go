@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -369,12 +370,7 @@ func matchedParams(params string) any {
 	if !ok {
 		return v
 	}
-	for k := range meta {
-		if ofProtocol(k) {
-			delete(meta, k)
-		}
-	}
-	if len(meta) == 0 {
+	if maps.DeleteFunc(meta, func(k string, _ any) bool { return ofProtocol(k) }); len(meta) == 0 {
 		delete(object, "_meta")
 	}
 	return v
@@ -393,28 +389,24 @@ func ofProtocol(key string) bool {
 		labels[1] == "modelcontextprotocol" || labels[1] == "mcp")
 }
 
-// without returns v, which is at this place, without what ignore covers. It may change v.
+// without returns v, which is at this place, without what ignore covers, absent if that is all. It may change v.
 func without(v any, at Pointer, ignore []Pointer) any {
-	covered := func(at Pointer) bool {
-		return slices.ContainsFunc(ignore, func(p Pointer) bool { return p.Matches(at) })
+	if slices.ContainsFunc(ignore, func(p Pointer) bool { return p.Matches(at) }) {
+		return absent{}
 	}
-	if covered(at) {
-		return nil
-	}
+	at = at[:len(at):len(at)]
 	switch v := v.(type) {
 	case map[string]any:
 		for k := range v {
-			if inner := append(at[:len(at):len(at)], k); covered(inner) {
+			if v[k] = without(v[k], append(at, k), ignore); v[k] == (absent{}) {
 				delete(v, k)
-			} else {
-				v[k] = without(v[k], inner, ignore)
 			}
 		}
 	case []any:
 		kept := make([]any, 0, len(v))
 		for i := range v {
-			if inner := append(at[:len(at):len(at)], strconv.Itoa(i)); !covered(inner) {
-				kept = append(kept, without(v[i], inner, ignore))
+			if inner := without(v[i], append(at, strconv.Itoa(i)), ignore); inner != (absent{}) {
+				kept = append(kept, inner)
 			}
 		}
 		return kept

@@ -51,14 +51,8 @@ const (
 )
 
 // Verify makes the calls on the tape again, which errors call name, to the server that dialer reaches, and compares the
-// answers. The recorded sessions come one after the other, each in a conversation of its own; what belongs to no session
-// counts as one. The calls of a session come in recorded order, each when the one before is answered, also those that
-// were once in flight together. What the client said during a call (answers to the server's requests, a cancellation)
-// it says during that call, after as many messages of the server as then. A subscription stays open until its client
-// ended it, or else to the end of its session. A client that had seen lists change, or been asked something, outside of
-// any call, waits for that again before it goes on, 5 seconds in all of a session.
-//
-// The tape is read once for an index of small records, and each message again when its turn comes.
+// answers, in the order and by the rules of docs/tape.md. The tape is read once for an index of small records, and each
+// message again when its turn comes.
 //
 // The error is a *[TapeError] for what is no tape, a *[VerifyServerError] if the server never answered a handshake, and
 // else that of ctx or of the tape. With an error of ctx there is a report of what was compared until then.
