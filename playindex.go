@@ -253,22 +253,19 @@ func (x *playIndex) finish() {
 
 // equal returns the calls with this key, and those that are also loosely equal, in recorded order, session by session.
 func (x *playIndex) equal(key, loose uint64) (exact, wide []int32) {
-	from, to := x.span(x.exact, func(c *playCall) int { return cmp.Compare(c.key, key) })
-	exact = x.exact[from:to]
-	from, to = x.span(x.loose, func(c *playCall) int { return cmp.Compare(c.loose, loose) })
-	return exact, x.loose[from:to]
+	return x.span(x.exact, func(c *playCall) int { return cmp.Compare(c.key, key) }),
+		x.span(x.loose, func(c *playCall) int { return cmp.Compare(c.loose, loose) })
 }
 
 // of returns those calls of group, which is of one key, that belong to session.
 func (x *playIndex) of(group []int32, session int64) []int32 {
-	from, to := x.span(group, func(c *playCall) int { return cmp.Compare(c.session, session) })
-	return group[from:to]
+	return x.span(group, func(c *playCall) int { return cmp.Compare(c.session, session) })
 }
 
-func (x *playIndex) span(list []int32, compare func(c *playCall) int) (from, to int) {
-	from = sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) >= 0 })
-	to = from + sort.Search(len(list)-from, func(i int) bool { return compare(&x.calls[list[from+i]]) > 0 })
-	return from, to
+// span returns the part of a sorted list for whose calls compare returns 0.
+func (x *playIndex) span(list []int32, compare func(c *playCall) int) []int32 {
+	list = list[sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) >= 0 }):]
+	return list[:sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) > 0 })]
 }
 
 // sessionsOf returns the sessions in which there is a call of group, which is of one key.
@@ -294,8 +291,8 @@ func (x *playIndex) begin(session int64) (from, n int) {
 // the first alone, as some clients number their calls there.
 func (x *playIndex) keys(m *Message) (key, loose uint64) {
 	raw := x.rawKey(m)
-	if from, to := x.span(x.raw, func(c *playCall) int { return cmp.Compare(c.raw, raw) }); from < to {
-		c := &x.calls[x.raw[from]]
+	if same := x.span(x.raw, func(c *playCall) int { return cmp.Compare(c.raw, raw) }); len(same) > 0 {
+		c := &x.calls[same[0]]
 		return c.key, c.loose
 	}
 	return x.work(m)

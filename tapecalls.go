@@ -185,22 +185,13 @@ func (o TapeToolOptions) pick(t *TapeReader, book *callBook, f func(l tapeLine) 
 
 // matchesName reports whether name is pattern, in which * stands for anything.
 func matchesName(pattern, name string) bool {
-	first, rest, ok := strings.Cut(pattern, "*")
-	if !ok {
-		return pattern == name
-	}
-	if !strings.HasPrefix(name, first) {
-		return false
-	}
-	parts := strings.Split(rest, "*")
-	last := len(parts) - 1
-	name = name[len(first):]
-	for _, part := range parts[:last] {
-		i := strings.Index(name, part)
-		if i < 0 {
-			return false
+	part, rest, wild := strings.Cut(pattern, "*")
+	name, ok := strings.CutPrefix(name, part)
+	for ok && wild {
+		if part, rest, wild = strings.Cut(rest, "*"); !wild {
+			return strings.HasSuffix(name, part)
 		}
-		name = name[i+len(part):]
+		_, name, ok = strings.Cut(name, part)
 	}
-	return strings.HasSuffix(name, parts[last])
+	return ok && name == ""
 }
