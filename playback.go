@@ -275,12 +275,12 @@ func (b *playback) respond() {
 		b.fail(&Error{Code: 502, Text: "tape could not be read", Cause: err})
 		return
 	}
-	if start, end, ok := b.resultAt(raw); ok {
-		result := raw[start:end]
+	stateless := isStateless(b.m.Revision)
+	if b.m.Method == methodListen || stateless || p.index.stateless { // else nothing in it has to be changed
+		result := member(raw, "result")
 		if b.m.Method == methodListen {
 			result = replace(result, b.m.ID, "_meta", subscriptionID)
 		}
-		stateless := isStateless(b.m.Revision)
 		if !stateless && p.index.stateless && asksForInput(result) {
 			b.fail(p.missed(b.m, reasonEra, nil))
 			return
@@ -288,17 +288,9 @@ func (b *playback) respond() {
 		if stateless || p.index.stateless {
 			result = resultFor(b.m.Method, result, p.info, stateless)
 		}
-		raw = raw[:start] + result + raw[end:]
+		raw = replace(raw, result, "result")
 	}
 	b.say(raw)
-}
-
-// resultAt is where in the response the result is that may have to be changed.
-func (b *playback) resultAt(raw string) (start, end int, ok bool) {
-	if b.m.Method != methodListen && !b.conn.p.index.stateless && !isStateless(b.m.Revision) {
-		return 0, 0, false
-	}
-	return locate(raw, "result")
 }
 
 // say sends the client the response.

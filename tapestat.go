@@ -166,15 +166,12 @@ func (s *TapeStat) row(k, rest statKey) *statRow {
 // addPeer adds the name and version of a peer to list, unless it is full: those under key in text, which has params or a
 // result, or in their _meta.
 func addPeer(list []string, text, key string) []string {
-	from, to, ok := locate(text, key)
-	if !ok {
-		from, to, ok = locate(text, "_meta", "io.modelcontextprotocol/"+key)
-	}
-	if !ok || text[from] != '{' || len(list) >= maxStatPeers {
+	info := cmp.Or(member(text, key), member(member(text, "_meta"), protocolMeta+key))
+	if !strings.HasPrefix(info, "{") || len(list) >= maxStatPeers {
 		return list
 	}
-	name, _ := unquote(member(text[from:to], "name"))
-	version, _ := unquote(member(text[from:to], "version"))
+	name, _ := unquote(member(info, "name"))
+	version, _ := unquote(member(info, "version"))
 	peer := joined(shorten(name), shorten(version))
 	if peer == "" || slices.Contains(list, peer) {
 		return list

@@ -75,7 +75,7 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 	run, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	v.stop = stop
-	v.proxy = NewProxy(dialer, Bounds{Sessions: 2, Calls: maxTalkCalls, CallTimeout: o.Timeout}, o.Log, notesExchange)
+	v.proxy = NewProxy(dialer, Bounds{Sessions: 2, Calls: maxTalkCalls, CallTimeout: o.Timeout}, o.Log)
 	ended := make(chan struct{})
 	unhook := context.AfterFunc(run, func() { // nothing waits for a server that does not read
 		defer close(ended)
@@ -107,16 +107,6 @@ func (v *verifier) message(at messageAt) *Message {
 		v.stop(err)
 	}
 	return cmp.Or(m, &Message{})
-}
-
-// notesExchange is an interceptor that notes in whose exchange a message of the server travels.
-func notesExchange(_ context.Context, s *Session, m *Message) (*Message, error) {
-	if m.Dir == ToServer || m.Kind == Response {
-		return m, nil
-	}
-	noted := *m
-	noted.Within = s.within(m)
-	return &noted, nil
 }
 
 // play plays one recorded session, up to the end of ctx.
