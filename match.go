@@ -58,13 +58,6 @@ type foundCall struct {
 	reason   string
 }
 
-func newMatcher(index *playIndex, o PlayerOptions) *matcher {
-	return &matcher{
-		index: index, strict: o.Order == orderStrict, exhausted: o.OnExhausted,
-		taken: map[int64]int{}, played: make([]int32, len(index.calls)),
-	}
-}
-
 // find returns the call to play for m.
 func (x *matcher) find(l *liveSession, m *Message) foundCall {
 	key, loose := x.index.keys(m)

@@ -86,8 +86,10 @@ func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error)
 	if x.skipped > 0 {
 		o.Log.Warn("messages on the tape are not played: they are no messages, or answer no call", "tape", name, "count", x.skipped)
 	}
-	p := &Player{matcher: newMatcher(x, o), o: o, tape: named, redact: redact}
-	p.lone = &liveSession{shared: true, at: map[uint64]int{}}
+	p := &Player{o: o, tape: named, redact: redact, lone: &liveSession{shared: true, at: map[uint64]int{}}}
+	p.matcher = &matcher{
+		index: x, strict: o.Order == orderStrict, exhausted: o.OnExhausted, taken: map[int64]int{}, played: make([]int32, len(x.calls)),
+	}
 	return p, p.handshakes()
 }
 

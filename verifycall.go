@@ -242,7 +242,7 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message) string {
 	switch {
 	case x.local:
 		return "the proxy had refused it"
-	case m.Method == "tools/call" && !t.v.allowed(m.Name):
+	case m.Method == "tools/call" && !t.v.o.AllowDestructive && !t.v.readOnly[m.Name] && !slices.Contains(t.v.o.Allow, m.Name):
 		return "not recorded with readOnlyHint: true; see -allow and -allow-destructive"
 	case x.listens: // it ends without an answer, or with one of the proxy
 	case x.refused:
@@ -256,11 +256,6 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message) string {
 		return ""
 	}
 	return t.carried.lacks(m.Params)
-}
-
-// allowed reports whether a tool may be called.
-func (v *verifier) allowed(tool string) bool {
-	return v.o.AllowDestructive || v.readOnly[tool] || slices.Contains(v.o.Allow, tool)
 }
 
 // lose notes which values there are none of because there is no live answer to a call.
