@@ -103,7 +103,7 @@ func (a *answer) refusal(body string) error {
 func (a *answer) message(m *Message, event *Event) {
 	m.Stream, m.Reply, m.Event = a.m.Stream, a.reply, event
 	if a.m.Stream == nil && a.m.Kind == Call && m.Kind != Response {
-		m.Within = a.c.s.lookup(ToServer, a.m.ID)
+		m.Within = a.m.own
 	}
 	m.Resumed = a.m.Kind == Opaque && a.m.Stream != nil
 	if m.Kind == Response && a.m.Kind == Call && canonicalID(m.ID) == canonicalID(a.m.ID) {
@@ -154,7 +154,7 @@ func (a *answer) whole(body string) {
 		a.c.d.log.Info("server's answer is no message", "status", a.reply.Status, "bytes", len(body))
 	}
 	if a.m.Kind == Call { // nobody on stdio has a use for it, but it is to be recorded
-		a.c.receive(&Message{Raw: body, Reply: a.reply, Within: a.c.s.lookup(ToServer, a.m.ID)}, nil)
+		a.c.receive(&Message{Raw: body, Reply: a.reply, Within: a.m.own}, nil)
 	}
 }
 

@@ -92,6 +92,24 @@ func encodeJSON(v any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// mapStrings puts in place of each string in v, a value of [decodeJSON] that is the member key of an object, or "", what f
+// returns, which is given the string and the key of the member that it is.
+func mapStrings(v any, key string, f func(key, s string) any) any {
+	switch v := v.(type) {
+	case string:
+		return f(key, v)
+	case map[string]any:
+		for k, inner := range v {
+			v[k] = mapStrings(inner, k, f)
+		}
+	case []any:
+		for i := range v {
+			v[i] = mapStrings(v[i], "", f)
+		}
+	}
+	return v
+}
+
 // A Difference is one place where two JSON values are not the same.
 type Difference struct {
 	At   Pointer
@@ -113,16 +131,22 @@ func rawJSON(v any) json.RawMessage {
 	return json.RawMessage(encodeJSON(v))
 }
 
-// shownJSON is v for people, shortened.
+// shownJSON is v for people, clipped.
 func shownJSON(v any) string {
 	if v == (absent{}) {
 		return "absent"
 	}
-	text := encodeJSON(v)
-	if r := []rune(text); len(r) > 100 {
-		return string(r[:100]) + "…"
+	return clipped(encodeJSON(v), 100)
+}
+
+// clipped is the first n characters of s, with a sign if there are more.
+func clipped(s string, n int) string {
+	for i := range s {
+		if n--; n < 0 {
+			return s[:i] + "…"
+		}
 	}
-	return text
+	return s
 }
 
 // A Comparer finds the differences between JSON values.

@@ -32,29 +32,28 @@ func exportHTML(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	header := t.Header
 	header.Key = "" // with it, what was redacted could be guessed
 	b := exportBlocks{w: w}
-	if err := b.write(map[string]any{"name": filepath.Base(t.name), "header": header}); err != nil {
+	b.write(map[string]any{"name": filepath.Base(t.name), "header": header})
+	if err := o.each(t, w, b.add); err != nil {
 		return err
 	}
-	if err := o.each(t, b.add); err != nil {
-		return err
-	}
-	if err := b.flush(); err != nil {
-		return err
-	}
+	b.flush()
 	warnings := []string{}
 	for _, text := range t.Warnings() {
 		warnings = append(warnings, strings.TrimPrefix(text, t.name+": "))
 	}
-	return b.write(map[string]any{"warnings": warnings})
+	b.write(map[string]any{"warnings": warnings})
+	return nil
 }
 
-// each hands the lines of t that are to be exported to f, up to its first error. The end is not among them.
-func (o TapeToolOptions) each(t *TapeReader, f func(*Entry) error) error {
+// each hands the lines of t that are to be exported to f, which writes to w, up to the first error of one of the two. The
+// end is not among them.
+func (o TapeToolOptions) each(t *TapeReader, w *bufio.Writer, f func(*Entry)) error {
 	return t.Each(func(e *Entry) error {
-		if e.Kind == lineEnd || o.Session != 0 && e.Session != o.Session {
-			return nil
+		if e.Kind != lineEnd && (o.Session == 0 || e.Session == o.Session) {
+			f(e)
 		}
-		return f(e)
+		_, err := w.Write(nil) // w keeps its first error
+		return err
 	})
 }
 
@@ -75,37 +74,33 @@ type exportBlocks struct {
 	size int // of their lines
 }
 
-func (b *exportBlocks) write(v any) error {
+func (b *exportBlocks) write(v any) {
 	text, err := json.Marshal(v)
 	if err != nil {
-		return err
+		panic(err) // all of it can be encoded
 	}
 	b.w.WriteString("<script type=\"application/json\">")
 	b.w.Write(text)
-	_, err = b.w.WriteString("</script>\n")
-	return err
+	b.w.WriteString("</script>\n")
 }
 
 // add adds a row: the line without its message, what it is about, and the message's text as a string, which a browser
 // gives back to the byte.
-func (b *exportBlocks) add(e *Entry) error {
+func (b *exportBlocks) add(e *Entry) {
 	line := *e
 	line.Msg = ""
 	b.rows = append(b.rows, []any{json.RawMessage(appendEntry(nil, &line)), captionOf(e), e.Msg})
-	if b.size += e.Size; b.size < exportBlock {
-		return nil
+	if b.size += e.Size; b.size >= exportBlock {
+		b.flush()
 	}
-	return b.flush()
 }
 
 // flush writes the rows that wait.
-func (b *exportBlocks) flush() error {
-	if b.rows == nil {
-		return nil
+func (b *exportBlocks) flush() {
+	if b.rows != nil {
+		b.write(b.rows)
 	}
-	err := b.write(b.rows)
 	b.rows, b.size = nil, 0
-	return err
 }
 
 // A caption says in a few words what a line of a tape is about. Its fields may be empty.
@@ -145,7 +140,7 @@ func captionOfMessage(text string) caption {
 	if errors.As(err, &fault) {
 		return caption{Fault: "no JSON-RPC: " + fault.Reason}
 	}
-	c := caption{Method: shortened(m.Method), Name: shortened(m.Name + m.URI)}
+	c := caption{Method: clipped(m.Method, exportCaption), Name: clipped(m.Name+m.URI, exportCaption)}
 	switch {
 	case m.Kind == Call:
 		c.What = "call"
@@ -155,25 +150,14 @@ func captionOfMessage(text string) caption {
 		c.What = "response"
 		if m.Error != "" {
 			message, _ := unquote(member(m.Error, "message"))
-			c.Fault = shortened("error " + member(m.Error, "code") + " " + message)
+			c.Fault = clipped("error "+member(m.Error, "code")+" "+message, exportCaption)
 		} else if isErrorResult(m) {
 			var result struct{ Content []struct{ Text string } }
 			c.Fault = "isError"
 			if json.Unmarshal([]byte(m.Result), &result) == nil && len(result.Content) > 0 {
-				c.Fault = shortened("isError: " + result.Content[0].Text)
+				c.Fault = clipped("isError: "+result.Content[0].Text, exportCaption)
 			}
 		}
 	}
 	return c
-}
-
-// shortened is s for a caption.
-func shortened(s string) string {
-	n := 0
-	for i := range s {
-		if n++; n > exportCaption {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }

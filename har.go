@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -31,16 +32,14 @@ type harObject = map[string]any
 func exportHAR(t *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	h := harWriter{w: w, created: t.Header.Created}
 	fmt.Fprintf(h.w, `{"log":{"version":"1.2","creator":{"name":"mcpproxy","version":%s},"entries":[`, quote(version))
-	if err := o.each(t, h.add); err != nil {
+	if err := o.each(t, w, h.add); err != nil {
 		return err
 	}
 	for len(h.open) > 0 {
-		if err := h.finish(h.open[0]); err != nil {
-			return err
-		}
+		h.finish(h.open[0])
 	}
-	_, err := fmt.Fprintf(w, "\n],\"comment\":%s}}\n", quote(strings.Join(t.Warnings(), "; ")))
-	return err
+	fmt.Fprintf(w, "\n],\"comment\":%s}}\n", quote(strings.Join(t.Warnings(), "; ")))
+	return nil
 }
 
 // A harWriter makes entries of the lines of a tape.
@@ -63,42 +62,40 @@ type harExchange struct {
 	held     int      // bytes
 }
 
-func (h *harWriter) add(e *Entry) error {
+func (h *harWriter) add(e *Entry) {
 	switch {
 	case e.Kind == lineRule:
 		if x := h.find(e.Re); x != nil {
 			x.rules = append(x.rules, "rule "+e.Rule+": "+e.Text)
 		}
-		return nil
+		return
 	case e.Kind != lineMsg && e.Kind != lineRaw:
-		return nil
+		return
 	case e.Dir == dirToServer:
-		if x := h.find(e.Was); x != nil {
-			x.head, x.about, x.was = e, captionOf(e), e.Was
-			return h.hold(x, e)
+		x, about := h.find(e.Was), captionOf(e)
+		if x == nil && about.What != "call" {
+			h.write(&harExchange{head: e, about: about})
+			return
 		}
-		x := &harExchange{head: e, about: captionOf(e)}
-		if !x.isCall() {
-			return h.write(x)
+		if x == nil {
+			x = &harExchange{}
+			h.open = append(h.open, x)
 		}
-		h.open = append(h.open, x)
-		return h.hold(x, e)
+		x.head, x.about, x.was = e, about, e.Was
+		h.hold(x, e)
+		return
 	case e.Was != 0: // the server's own words stand in line Was
-		return nil
+		return
 	}
-	x := h.find(e.Re)
-	last := x != nil && e.Kind == lineMsg
-	if x == nil {
-		x = h.find(e.X)
+	if x := h.find(e.Re); x != nil && e.Kind == lineMsg {
+		x.answers, x.answered = append(x.answers, e), true
+		h.finish(x)
+	} else if x = cmp.Or(x, h.find(e.X)); x != nil {
+		x.answers = append(x.answers, e)
+		h.hold(x, e)
+	} else {
+		h.write(&harExchange{head: e, about: captionOf(e), answers: []*Entry{e}})
 	}
-	if x == nil {
-		return h.write(&harExchange{head: e, about: captionOf(e), answers: []*Entry{e}})
-	}
-	if x.answers = append(x.answers, e); last {
-		x.answered = true
-		return h.finish(x)
-	}
-	return h.hold(x, e)
 }
 
 func (x *harExchange) toServer() bool { return x.head.Dir == dirToServer }
@@ -116,35 +113,31 @@ func (h *harWriter) find(seq int64) *harExchange {
 }
 
 // hold counts e, which x has, among what is held, and lets go of the oldest if that is too much.
-func (h *harWriter) hold(x *harExchange, e *Entry) error {
+func (h *harWriter) hold(x *harExchange, e *Entry) {
 	x.held += e.Size
 	h.held += e.Size
 	for len(h.open) > harOpen || h.held > harHeld && len(h.open) > 0 {
-		if err := h.finish(h.open[0]); err != nil {
-			return err
-		}
+		h.finish(h.open[0])
 	}
-	return nil
 }
 
-func (h *harWriter) finish(x *harExchange) error {
+func (h *harWriter) finish(x *harExchange) {
 	i := slices.Index(h.open, x)
 	h.open = slices.Delete(h.open, i, i+1)
 	h.held -= x.held
-	return h.write(x)
+	h.write(x)
 }
 
-func (h *harWriter) write(x *harExchange) error {
+func (h *harWriter) write(x *harExchange) {
 	text, err := json.Marshal(h.entry(x))
 	if err != nil {
-		return err
+		panic(err) // all of it can be encoded
 	}
 	if h.written++; h.written > 1 {
 		h.w.WriteByte(',')
 	}
 	h.w.WriteByte('\n')
-	_, err = h.w.Write(text)
-	return err
+	h.w.Write(text)
 }
 
 func (h *harWriter) entry(x *harExchange) harObject {
@@ -269,14 +262,12 @@ func harResponse(x *harExchange) harObject {
 
 func harHeaders(e *Entry) []harObject {
 	list := []harObject{}
-	if e.Headers != "" {
-		eachMember(e.Headers, func(name, v string) {
-			value, ok := unquote(v)
-			if !ok {
-				value = v
-			}
-			list = append(list, harObject{"name": name, "value": value})
-		})
-	}
+	eachMember(e.Headers, func(name, v string) { // none of ""
+		value, ok := unquote(v)
+		if !ok {
+			value = v
+		}
+		list = append(list, harObject{"name": name, "value": value})
+	})
 	return list
 }

@@ -4,9 +4,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -58,13 +58,6 @@ type foundCall struct {
 	reason   string
 }
 
-func newMatcher(index *playIndex, o PlayerOptions) *matcher {
-	return &matcher{
-		index: index, strict: o.Order == orderStrict, exhausted: o.OnExhausted,
-		taken: map[int64]int{}, played: make([]int32, len(index.calls)),
-	}
-}
-
 // find returns the call to play for m.
 func (x *matcher) find(l *liveSession, m *Message) foundCall {
 	key, loose := x.index.keys(m)
@@ -76,12 +69,20 @@ func (x *matcher) find(l *liveSession, m *Message) foundCall {
 		return foundCall{-1, false, reasonNone}
 	case x.strict:
 		return x.next(l, key, loose)
-	case len(exact) > 0:
-		x.narrow(l, key, exact)
-	default:
-		x.narrow(l, loose, wide)
 	}
-	return x.any(l, key, loose)
+	group, of := exact, key
+	if len(group) == 0 {
+		group, of = wide, loose
+	}
+	x.narrow(l, of, group)
+	if !l.shared {
+		session := l.bound
+		if len(x.index.of(group, session)) == 0 {
+			session = x.fewest(x.index.sessionsOf(group))
+		}
+		exact, wide = x.index.of(exact, session), x.index.of(wide, session)
+	}
+	return x.any(l, key, loose, exact, wide)
 }
 
 // hint narrows the choice of recorded sessions for l by a call that is answered by rule.
@@ -158,20 +159,9 @@ func (x *matcher) fewest(sessions []int64) int64 {
 	return slices.MinFunc(sessions, func(a, b int64) int { return x.taken[a] - x.taken[b] })
 }
 
-// any finds a call in any order. It requires that x.mu is held and that there is one at all.
-func (x *matcher) any(l *liveSession, key, loose uint64) foundCall {
-	exact, wide := x.index.equal(key, loose)
-	if !l.shared {
-		session := l.bound
-		group := exact
-		if len(group) == 0 {
-			group = wide
-		}
-		if len(x.index.of(group, session)) == 0 {
-			session = x.fewest(x.index.sessionsOf(group))
-		}
-		exact, wide = x.index.of(exact, session), x.index.of(wide, session)
-	}
+// any finds a call in any order: one of exact, whose key is given, else of wide, those with the key loose. It requires that
+// x.mu is held and that there is one at all.
+func (x *matcher) any(l *liveSession, key, loose uint64, exact, wide []int32) foundCall {
 	for range 2 {
 		n := l.at[key]
 		if passed := l.at[loose]; passed > 0 { // what was played as loosely equal is not played again
@@ -330,33 +320,27 @@ func (p *Player) compare(c *playCall, m *Message) (nearCall, bool) {
 
 // missed is the answer to a call that is not played. It counts as unmatched.
 func (p *Player) missed(m *Message, reason string, near []nearCall) *Error {
-	var data, text strings.Builder
-	data.WriteString(`"reason":` + quote(reason) + `,"nearest":[`)
-	for i, n := range near {
-		if i > 0 {
-			data.WriteByte(',')
-		}
-		data.WriteString(`{"seq":` + strconv.FormatInt(n.seq, 10))
-		if n.name != "" {
-			data.WriteString(`,"name":` + quote(n.name))
-		}
-		data.WriteString(`,"differs":[`)
+	type place struct {
+		At       string          `json:"at"`
+		Recorded json.RawMessage `json:"recorded,omitempty"`
+	}
+	type call struct {
+		Seq     int64   `json:"seq"`
+		Name    string  `json:"name,omitempty"`
+		Differs []place `json:"differs"`
+	}
+	var text strings.Builder
+	nearest := []call{}
+	for _, n := range near {
+		one := call{n.seq, n.name, []place{}}
 		fmt.Fprintf(&text, "; nearest is seq %d %s", n.seq, n.name)
-		for j, d := range n.differs[:min(len(n.differs), differsShown)] {
-			if j > 0 {
-				data.WriteByte(',')
-			}
-			data.WriteString(`{"at":` + quote(d.At.String()))
-			if d.A != (absent{}) {
-				data.WriteString(`,"recorded":` + encodeJSON(d.A))
-			}
-			data.WriteByte('}')
+		for _, d := range n.differs[:min(len(n.differs), differsShown)] {
+			one.Differs = append(one.Differs, place{d.At.String(), rawJSON(d.A)})
 			fmt.Fprintf(&text, ", %s", d)
 		}
-		data.WriteString(`]}`)
+		nearest = append(nearest, one)
 	}
-	data.WriteByte(']')
 	what := strings.TrimSpace(m.Method + " " + selectorOf(m))
 	p.count(func(r *replayReport) { r.unmatched.add("%s: %s%s", what, reason, text.String()) })
-	return &Error{Code: 404, Status: 200, Text: "not on the tape: " + reason, Data: data.String(), Cause: fmt.Errorf("%s%s", what, text.String())}
+	return &Error{Code: 404, Status: 200, Text: "not on the tape: " + reason, Data: `"reason":` + quote(reason) + `,"nearest":` + encodeJSON(nearest), Cause: fmt.Errorf("%s%s", what, text.String())}
 }

@@ -12,25 +12,17 @@ import (
 	"time"
 )
 
-// The stages of a playback.
-const (
-	playExchange = iota // what belongs to the call
-	playResponse
-	playAfter // what belonged to no call and came after it
-)
-
 // A playback is one call that is being answered from the tape. One goroutine at a time plays it.
 type playback struct {
-	conn   *playerConn
-	call   *playCall // nil if the answer is made
-	m      *Message  // the call of the client; the notification that ended the handshake
-	result string    // the answer, if it is not the recorded one
+	conn *playerConn
+	call *playCall
+	m    *Message // the call of the client; the notification that ended the handshake
 
-	stage int   // set with conn.mu held, as is line
-	line  int32 // what comes next of its stage, 0 for nothing
-	asks  []*ask
-	t     int64     // when what was played last was recorded, in microseconds
-	due   time.Time // when it was to be played
+	line     int32 // what comes next, 0 for nothing; set with conn.mu held, as is answered
+	answered bool  // what is left belonged to no call and came after it
+	asks     []*ask
+	t        int64     // when what was played last was recorded, in microseconds
+	due      time.Time // when it was to be played
 
 	running, stopped bool        // guarded by conn.mu, as is timer
 	inline           bool        // it is played while the call is sent
@@ -39,10 +31,8 @@ type playback struct {
 
 // play begins b.
 func (c *playerConn) play(b *playback) {
-	if b.call != nil && b.stage == playExchange {
-		if b.line, b.t = b.call.first, c.p.index.lines[b.call.line].t; b.result != "" {
-			b.line = 0
-		}
+	if !b.answered {
+		b.line, b.t = b.call.first, c.p.index.lines[b.call.line].t
 	} else if b.line != 0 {
 		b.t = c.p.index.lines[b.line].t
 	}
@@ -70,18 +60,16 @@ func (b *playback) run() {
 	}
 	b.running = true
 	for b.ready() {
-		stage, line := b.stage, b.line
-		if b.line != 0 {
-			b.line = c.p.index.lines[b.line].next
-		} else {
-			b.stage, b.line = playAfter, b.after()
+		line := b.line
+		if b.line = c.p.index.lines[line].next; line == b.call.response { // 0 if there is none
+			b.answered, b.line = true, b.after()
 		}
 		c.mu.Unlock()
-		b.step(stage, line)
+		b.step(line)
 		c.mu.Lock()
 	}
 	b.running, b.inline = false, false
-	if b.stopped || b.stage == playAfter && b.line == 0 {
+	if b.stopped || b.answered && b.line == 0 {
 		b.stop()
 		delete(c.playing, b)
 	}
@@ -104,7 +92,7 @@ func (b *playback) stop() {
 
 // after is the first line to be played after the response. What belongs to no call, 2026-07-28 does not have.
 func (b *playback) after() int32 {
-	if b.call == nil || b.conn.live.shared || isStateless(b.m.Revision) {
+	if b.conn.live.shared || isStateless(b.m.Revision) {
 		return 0
 	}
 	return b.call.after
@@ -113,23 +101,14 @@ func (b *playback) after() int32 {
 // ready reports whether what comes next can be played now. Else it sees to it that run is called again. It requires that
 // conn.mu is held.
 func (b *playback) ready() bool {
-	if b.stopped || b.stage == playAfter && b.line == 0 {
+	if b.stopped || b.answered && b.line == 0 {
 		return false
 	}
-	if b.stage == playExchange && b.line == 0 {
-		b.stage = playResponse
+	if b.line == 0 {
+		// A subscription has no end of its own, and a call that the client cancelled will be cancelled again.
+		return b.call.status != 0 || b.m.Method != methodListen && !b.call.cancelled
 	}
-	next := b.line
-	if b.stage == playResponse {
-		if b.call == nil || b.result != "" {
-			return true
-		}
-		if next = b.call.response; next == 0 {
-			// A subscription has no end of its own, and a call that the client cancelled will be cancelled again.
-			return b.call.status != 0 || b.m.Method != methodListen && !b.call.cancelled
-		}
-	}
-	l := &b.conn.p.index.lines[next]
+	l := &b.conn.p.index.lines[b.line]
 	if l.reply {
 		i := slices.IndexFunc(b.asks, func(a *ask) bool { return a.seq == l.re })
 		if i >= 0 && b.asks[i].answer == nil {
@@ -167,14 +146,12 @@ func (b *playback) dueBy(t int64) bool {
 }
 
 // step plays one thing.
-func (b *playback) step(stage int, line int32) {
+func (b *playback) step(line int32) {
 	c := b.conn
 	switch {
-	case stage == playResponse && (b.call == nil || b.result != ""):
-		b.say(`{"jsonrpc":"2.0","id":` + b.m.ID + `,"result":` + b.result + `}`)
-	case stage == playResponse && b.call.response == 0:
+	case line == 0:
 		b.unanswered()
-	case stage == playResponse:
+	case line == b.call.response:
 		b.respond()
 	case c.p.index.lines[line].reply:
 		b.compareAnswer(line)
@@ -187,19 +164,19 @@ func (b *playback) step(stage int, line int32) {
 			// MCP 2026-07-28: "Servers MUST NOT send JSON-RPC requests".
 			b.end(c.p.missed(b.m, reasonEra, nil))
 		default:
-			b.pass(m, stage, line)
+			b.pass(m, line)
 		}
 	}
 }
 
 // pass sends the client a call or notification of the server.
-func (b *playback) pass(m *Message, stage int, line int32) {
+func (b *playback) pass(m *Message, line int32) {
 	c := b.conn
 	raw := m.Raw
 	if m.Kind == Call {
-		raw = b.ask(m, stage, line)
+		raw = b.ask(m, line)
 	}
-	if stage == playExchange {
+	if !b.answered {
 		switch {
 		case m.Method == methodProgress && b.m.Token == "":
 			return // nobody asked
@@ -221,7 +198,7 @@ func (b *playback) pass(m *Message, stage int, line int32) {
 		}
 		m = again
 	}
-	if stage == playExchange {
+	if !b.answered {
 		m.Stream = b.m.Stream
 		// "A server MUST send notifications/cancelled referencing a subscriptions/listen request ID when it tears down
 		// that subscription stream."
@@ -241,7 +218,7 @@ func (b *playback) named(was string) string {
 }
 
 // ask gives a request of the server an id that no other has, and books it.
-func (b *playback) ask(m *Message, stage int, line int32) (raw string) {
+func (b *playback) ask(m *Message, line int32) (raw string) {
 	c := b.conn
 	a := &ask{seq: c.p.index.lines[line].seq, was: canonicalID(m.ID), id: `"tape-` + strconv.FormatInt(c.p.asked.Add(1), 10) + `"`}
 	c.mu.Lock()
@@ -249,7 +226,7 @@ func (b *playback) ask(m *Message, stage int, line int32) (raw string) {
 	if c.asks == nil {
 		c.asks = map[string]*ask{}
 	}
-	if stage == playExchange {
+	if !b.answered {
 		a.playback = b
 		b.asks = append(b.asks, a)
 	}
@@ -293,17 +270,17 @@ func matchedMember(text, key string) any {
 // respond sends the recorded response.
 func (b *playback) respond() {
 	p := b.conn.p
-	raw, err := p.rawAs(b.call.response, b.m.ID)
+	raw, err := p.response(b.call.response, b.m.ID)
 	if err != nil {
 		b.fail(&Error{Code: 502, Text: "tape could not be read", Cause: err})
 		return
 	}
-	if start, end, ok := b.resultAt(raw); ok {
-		result := raw[start:end]
+	stateless := isStateless(b.m.Revision)
+	if b.m.Method == methodListen || stateless || p.index.stateless { // else nothing in it has to be changed
+		result := member(raw, "result")
 		if b.m.Method == methodListen {
 			result = replace(result, b.m.ID, "_meta", subscriptionID)
 		}
-		stateless := isStateless(b.m.Revision)
 		if !stateless && p.index.stateless && asksForInput(result) {
 			b.fail(p.missed(b.m, reasonEra, nil))
 			return
@@ -311,17 +288,9 @@ func (b *playback) respond() {
 		if stateless || p.index.stateless {
 			result = resultFor(b.m.Method, result, p.info, stateless)
 		}
-		raw = raw[:start] + result + raw[end:]
+		raw = replace(raw, result, "result")
 	}
 	b.say(raw)
-}
-
-// resultAt is where in the response the result is that may have to be changed.
-func (b *playback) resultAt(raw string) (start, end int, ok bool) {
-	if b.m.Method != methodListen && !b.conn.p.index.stateless && !isStateless(b.m.Revision) {
-		return 0, 0, false
-	}
-	return locate(raw, "result")
 }
 
 // say sends the client the response.

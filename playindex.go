@@ -6,7 +6,7 @@ package main
 import (
 	"cmp"
 	"hash/maphash"
-	"io"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -25,11 +25,10 @@ type playIndex struct {
 
 	methods   map[string]bool // of calls
 	stateless bool            // there are calls of 2026-07-28 or later
-	revisions map[string]bool // later than 2026-07-28, in which calls were answered
+	revisions map[string]bool // of calls, later than 2026-07-28, that the server did not refuse
 	skipped   int             // messages that cannot be played
 
-	sessions map[int64]*indexSession // until finish, as odd
-	odd      map[int64]string        // revisions later than 2026-07-28, by the seq of calls without answer
+	sessions map[int64]*indexSession // until finish
 
 	seed   maphash.Seed
 	ignore []Pointer
@@ -37,12 +36,10 @@ type playIndex struct {
 
 // A playLine is a message of the server, or the answer of the client that the server waited for.
 type playLine struct {
-	offset, t    int64 // t in microseconds
-	seq, re      int64
-	size         int32
+	messageAt
+	t, seq, re   int64 // t in microseconds
 	next         int32 // of the same exchange, 0 for none
 	idFrom, idTo int32 // where in the message the id of a response is
-	whole        bool  // offset and size are those of the line, not of the message
 	reply        bool  // of the client
 }
 
@@ -52,7 +49,7 @@ type playCall struct {
 	raw, key, loose  uint64
 	method, selector uint64
 	line, response   int32 // response is 0 if there is none
-	first, last      int32 // of the exchange, but for the response
+	first, last      int32 // of the exchange; from finish on the response is the last
 	after, afterLast int32 // what belonged to no call and came next
 	status           int16 // of the HTTP response without a message, 0 for none
 	streamed         bool  // it was that of a stream
@@ -75,22 +72,7 @@ type indexSession struct {
 func newPlayIndex(ignore []Pointer) *playIndex {
 	return &playIndex{
 		lines: make([]playLine, 1), ignore: ignore, seed: maphash.MakeSeed(),
-		methods: map[string]bool{}, revisions: map[string]bool{}, sessions: map[int64]*indexSession{}, odd: map[int64]string{},
-	}
-}
-
-// read takes in all of t.
-func (x *playIndex) read(t *TapeReader) error {
-	for {
-		e, err := t.Next()
-		if err == io.EOF {
-			x.finish()
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		x.add(e)
+		methods: map[string]bool{}, revisions: map[string]bool{}, sessions: map[int64]*indexSession{},
 	}
 }
 
@@ -107,25 +89,25 @@ func (x *playIndex) call(seq int64) *playCall {
 }
 
 // add takes in one line. What the proxy made itself is no part of the server.
-func (x *playIndex) add(e *Entry) {
+func (x *playIndex) add(e *Entry) error {
 	if e.Kind == lineRaw && e.Status != 0 {
 		if c := x.call(e.X); c != nil && e.Dir == dirToClient {
 			c.status, c.streamed = int16(e.Status), e.Via == viaSSE
 		}
 	}
 	if e.Kind != lineMsg || e.Local && e.Re == 0 {
-		return
+		return nil
 	}
 	m, err := Parse(e.Msg)
 	if err != nil {
 		x.skipped++
-		return
+		return nil
 	}
 	if e.Local {
 		if c := x.call(e.Re); c != nil && e.Dir == dirToClient {
 			c.gone = c.gone || c.refusedUnseen(m.Error) || member(m.Error, "code") == "-32020"
 		}
-		return
+		return nil
 	}
 	s := x.sessions[e.Session]
 	if s == nil {
@@ -138,43 +120,39 @@ func (x *playIndex) add(e *Entry) {
 		x.addResponse(s, e, m)
 	case e.Dir == dirToClient:
 		if c := x.call(e.X); c != nil {
-			x.link(&c.first, &c.last, e)
+			x.link(&c.first, &c.last, x.line(e))
 		} else if s.done != 0 {
-			x.link(&x.calls[s.done-1].after, &x.calls[s.done-1].afterLast, e)
+			x.link(&x.calls[s.done-1].after, &x.calls[s.done-1].afterLast, x.line(e))
 		} else {
-			x.link(&s.early, &s.last, e)
+			x.link(&s.early, &s.last, x.line(e))
 		}
 	case m.Kind == Call:
 		x.addCall(s, e, m)
 	case m.Kind == Response:
 		if c := x.call(e.X); c != nil && c.response == 0 {
-			x.lines[x.link(&c.first, &c.last, e)].reply = true
+			x.link(&c.first, &c.last, x.line(e))
+			x.lines[c.last].reply = true
 		}
 	case m.Method == methodCancelled:
 		if c := x.call(e.X); c != nil && c.response == 0 {
 			c.cancelled = true
 		}
 	}
+	return nil
 }
 
-// link appends e to the list from first to last and returns its index.
-func (x *playIndex) link(first, last *int32, e *Entry) int32 {
-	i := x.line(e)
+// link appends the line i to the list from first to last.
+func (x *playIndex) link(first, last *int32, i int32) {
 	if *last == 0 {
 		*first = i
 	} else {
 		x.lines[*last].next = i
 	}
 	*last = i
-	return i
 }
 
 func (x *playIndex) line(e *Entry) int32 {
-	l := playLine{offset: e.Offset, size: int32(e.Size), t: e.T.Microseconds(), seq: e.Seq, re: e.Re, whole: !e.MsgLast}
-	if e.MsgLast {
-		l.offset, l.size = e.Offset+int64(e.Size-len(e.Msg)-len("}\n")), int32(len(e.Msg))
-	}
-	x.lines = append(x.lines, l)
+	x.lines = append(x.lines, playLine{messageAt: placeOf(e), t: e.T.Microseconds(), seq: e.Seq, re: e.Re})
 	return int32(len(x.lines) - 1)
 }
 
@@ -197,7 +175,7 @@ func (x *playIndex) addCall(s *indexSession, e *Entry, m *Message) {
 	x.methods[m.Method] = true
 	x.stateless = x.stateless || isStateless(m.Revision)
 	if m.Revision > statelessRevision {
-		x.odd[e.Seq] = m.Revision
+		x.revisions[m.Revision] = true
 	}
 	x.calls = append(x.calls, c)
 }
@@ -214,10 +192,10 @@ func (x *playIndex) addResponse(s *indexSession, e *Entry, m *Message) {
 	if c.session == e.Session {
 		s.done = int32(sort.Search(len(x.calls), func(i int) bool { return x.calls[i].seq > c.seq }))
 	}
-	if m.Result != "" && x.odd[c.seq] != "" {
-		x.revisions[x.odd[c.seq]] = true
+	if member(m.Error, "code") == "-32022" {
+		revision, _ := unquote(member(member(m.Error, "data"), "requested"))
+		delete(x.revisions, revision)
 	}
-	delete(x.odd, c.seq)
 	c.gone = c.refusedUnseen(m.Error)
 	c.mismatch = !c.gone && member(m.Error, "code") == "-32020"
 }
@@ -248,7 +226,7 @@ func (x *playIndex) lone() map[uint64]bool {
 
 // finish sorts what was added.
 func (x *playIndex) finish() {
-	x.sessions, x.odd = nil, nil
+	x.sessions = nil
 	lone := x.lone()
 	x.calls = slices.DeleteFunc(x.calls, func(c playCall) bool { return c.gone || c.mismatch && !lone[c.key] })
 	slices.SortStableFunc(x.calls, func(a, b playCall) int {
@@ -258,9 +236,13 @@ func (x *playIndex) finish() {
 		return cmp.Compare(a.session, b.session)
 	})
 	x.exact = make([]int32, len(x.calls))
-	for i, c := range x.calls {
+	for i := range x.calls {
+		c := &x.calls[i]
 		x.exact[i] = int32(i)
 		x.plain += btoi(!c.rule)
+		if c.response != 0 {
+			x.link(&c.first, &c.last, c.response)
+		}
 	}
 	x.all = x.sessionsOf(x.exact[:x.plain]) // not yet in the order of keys
 	x.raw, x.loose = slices.Clone(x.exact), slices.Clone(x.exact)
@@ -271,22 +253,19 @@ func (x *playIndex) finish() {
 
 // equal returns the calls with this key, and those that are also loosely equal, in recorded order, session by session.
 func (x *playIndex) equal(key, loose uint64) (exact, wide []int32) {
-	from, to := x.span(x.exact, func(c *playCall) int { return cmp.Compare(c.key, key) })
-	exact = x.exact[from:to]
-	from, to = x.span(x.loose, func(c *playCall) int { return cmp.Compare(c.loose, loose) })
-	return exact, x.loose[from:to]
+	return x.span(x.exact, func(c *playCall) int { return cmp.Compare(c.key, key) }),
+		x.span(x.loose, func(c *playCall) int { return cmp.Compare(c.loose, loose) })
 }
 
 // of returns those calls of group, which is of one key, that belong to session.
 func (x *playIndex) of(group []int32, session int64) []int32 {
-	from, to := x.span(group, func(c *playCall) int { return cmp.Compare(c.session, session) })
-	return group[from:to]
+	return x.span(group, func(c *playCall) int { return cmp.Compare(c.session, session) })
 }
 
-func (x *playIndex) span(list []int32, compare func(c *playCall) int) (from, to int) {
-	from = sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) >= 0 })
-	to = from + sort.Search(len(list)-from, func(i int) bool { return compare(&x.calls[list[from+i]]) > 0 })
-	return from, to
+// span returns the part of a sorted list for whose calls compare returns 0.
+func (x *playIndex) span(list []int32, compare func(c *playCall) int) []int32 {
+	list = list[sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) >= 0 }):]
+	return list[:sort.Search(len(list), func(i int) bool { return compare(&x.calls[list[i]]) > 0 })]
 }
 
 // sessionsOf returns the sessions in which there is a call of group, which is of one key.
@@ -312,8 +291,8 @@ func (x *playIndex) begin(session int64) (from, n int) {
 // the first alone, as some clients number their calls there.
 func (x *playIndex) keys(m *Message) (key, loose uint64) {
 	raw := x.rawKey(m)
-	if from, to := x.span(x.raw, func(c *playCall) int { return cmp.Compare(c.raw, raw) }); from < to {
-		c := &x.calls[x.raw[from]]
+	if same := x.span(x.raw, func(c *playCall) int { return cmp.Compare(c.raw, raw) }); len(same) > 0 {
+		c := &x.calls[same[0]]
 		return c.key, c.loose
 	}
 	return x.work(m)
@@ -388,12 +367,7 @@ func matchedParams(params string) any {
 	if !ok {
 		return v
 	}
-	for k := range meta {
-		if ofProtocol(k) {
-			delete(meta, k)
-		}
-	}
-	if len(meta) == 0 {
+	if maps.DeleteFunc(meta, func(k string, _ any) bool { return ofProtocol(k) }); len(meta) == 0 {
 		delete(object, "_meta")
 	}
 	return v
@@ -412,28 +386,24 @@ func ofProtocol(key string) bool {
 		labels[1] == "modelcontextprotocol" || labels[1] == "mcp")
 }
 
-// without returns v, which is at this place, without what ignore covers. It may change v.
+// without returns v, which is at this place, without what ignore covers, absent if that is all. It may change v.
 func without(v any, at Pointer, ignore []Pointer) any {
-	covered := func(at Pointer) bool {
-		return slices.ContainsFunc(ignore, func(p Pointer) bool { return p.Matches(at) })
+	if slices.ContainsFunc(ignore, func(p Pointer) bool { return p.Matches(at) }) {
+		return absent{}
 	}
-	if covered(at) {
-		return nil
-	}
+	at = at[:len(at):len(at)]
 	switch v := v.(type) {
 	case map[string]any:
 		for k := range v {
-			if inner := append(at[:len(at):len(at)], k); covered(inner) {
+			if v[k] = without(v[k], append(at, k), ignore); v[k] == (absent{}) {
 				delete(v, k)
-			} else {
-				v[k] = without(v[k], inner, ignore)
 			}
 		}
 	case []any:
 		kept := make([]any, 0, len(v))
 		for i := range v {
-			if inner := append(at[:len(at):len(at)], strconv.Itoa(i)); !covered(inner) {
-				kept = append(kept, without(v[i], inner, ignore))
+			if inner := without(v[i], append(at, strconv.Itoa(i)), ignore); inner != (absent{}) {
+				kept = append(kept, inner)
 			}
 		}
 		return kept

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -42,8 +41,7 @@ type PlayerOptions struct {
 type Player struct {
 	*matcher
 	o      PlayerOptions
-	tape   io.ReaderAt
-	name   string
+	tape   namedTape
 	redact *Redactor // as the tape was redacted
 	params paramTable
 	lone   *liveSession // the calls without session
@@ -51,8 +49,9 @@ type Player struct {
 
 	buffers sync.Pool // for reading
 
-	initialize, discover *playCall // that were answered with a result; nil if there is none
-	info                 string    // JSON text of the server's name and version
+	initialize              *playCall // the first that was answered with a result; nil if there is none
+	initialized, discovered string    // the first results of initialize and of server/discover; "" if there is none
+	info                    string    // JSON text of the server's name and version
 
 	reporting sync.Mutex // protects following
 	report    replayReport
@@ -61,7 +60,8 @@ type Player struct {
 // OpenPlayer reads the tape once, which errors call name, and notes where its messages are; they are read again when they
 // are played. The Player owns tape and closes it if it is an io.Closer. The error is a *[TapeError] or that of tape.
 func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error) {
-	r, err := NewTapeReader(io.NewSectionReader(tape, 0, math.MaxInt64), name, o.Max)
+	named := namedTape{name, tape}
+	r, err := named.reader(o.Max)
 	if err != nil {
 		return nil, err
 	}
@@ -76,23 +76,26 @@ func OpenPlayer(tape io.ReaderAt, name string, o PlayerOptions) (*Player, error)
 		}
 	}
 	x := newPlayIndex(o.Ignore)
-	if err := x.read(r); err != nil {
+	if err := r.Each(x.add); err != nil {
 		return nil, err
 	}
+	x.finish()
 	for _, warning := range r.Warnings() {
 		o.Log.Warn(warning)
 	}
 	if x.skipped > 0 {
 		o.Log.Warn("messages on the tape are not played: they are no messages, or answer no call", "tape", name, "count", x.skipped)
 	}
-	p := &Player{matcher: newMatcher(x, o), o: o, tape: tape, name: name, redact: redact}
-	p.lone = &liveSession{shared: true, at: map[uint64]int{}}
+	p := &Player{o: o, tape: named, redact: redact, lone: &liveSession{shared: true, at: map[uint64]int{}}}
+	p.matcher = &matcher{
+		index: x, strict: o.Order == orderStrict, exhausted: o.OnExhausted, taken: map[int64]int{}, played: make([]int32, len(x.calls)),
+	}
 	return p, p.handshakes()
 }
 
 // Close gives up the tape. All sessions must have ended.
 func (p *Player) Close() error {
-	if c, ok := p.tape.(io.Closer); ok {
+	if c, ok := p.tape.ReaderAt.(io.Closer); ok {
 		return c.Close()
 	}
 	return nil
@@ -100,22 +103,11 @@ func (p *Player) Close() error {
 
 // message reads the message at an index of lines.
 func (p *Player) message(line int32) (*Message, error) {
-	text, err := p.raw(line)
-	if err != nil {
-		return nil, err
-	}
-	m, err := Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.name, err)
-	}
-	return m, nil
+	return p.tape.message(p.index.lines[line].messageAt)
 }
 
-// raw reads the text of the message at an index of lines.
-func (p *Player) raw(line int32) (string, error) { return p.rawAs(line, "") }
-
-// rawAs reads a response and puts id in the place of its own; "" changes nothing.
-func (p *Player) rawAs(line int32, id string) (string, error) {
+// response reads the text of a response and puts id in the place of its own.
+func (p *Player) response(line int32, id string) (string, error) {
 	l := &p.index.lines[line]
 	buf, _ := p.buffers.Get().(*[]byte)
 	if buf == nil || len(*buf) < int(l.size) {
@@ -125,27 +117,13 @@ func (p *Player) rawAs(line int32, id string) (string, error) {
 	defer p.buffers.Put(buf)
 	text := (*buf)[:l.size]
 	if _, err := p.tape.ReadAt(text, l.offset); err != nil {
-		return "", fmt.Errorf("%s: %w", p.name, err)
-	}
-	if l.whole {
-		e, err := ParseEntry(string(text))
-		switch {
-		case err != nil:
-			return "", fmt.Errorf("%s: %w", p.name, err)
-		case id != "":
-			return replace(e.Msg, id, "id"), nil
-		}
-		return e.Msg, nil
-	}
-	from, to := int(l.idFrom), int(l.idTo)
-	if id == "" {
-		from, to = 0, 0
+		return "", fmt.Errorf("%s: %w", p.tape.Name, err)
 	}
 	var b strings.Builder
-	b.Grow(len(text) - (to - from) + len(id))
-	b.Write(text[:from])
+	b.Grow(len(text) - int(l.idTo-l.idFrom) + len(id))
+	b.Write(text[:l.idFrom])
 	b.WriteString(id)
-	b.Write(text[to:])
+	b.Write(text[l.idTo:])
 	return b.String(), nil
 }
 
@@ -229,12 +207,7 @@ func (c *playerConn) call(ctx context.Context, m *Message) error {
 		return &Error{Code: codeVersion, Status: 400, Text: "Unsupported protocol version",
 			Data: `"supported":["` + statelessRevision + `"],"requested":` + quote(m.Revision)}
 	}
-	matched := m
-	if text := p.redact.Message(m.Raw); text != m.Raw {
-		if again, err := Parse(text); err == nil {
-			matched = again
-		}
-	}
+	matched := redactedBy(p.redact.Message, m)
 	if answeredByRule(m.Method) {
 		return c.rule(ctx, m, matched)
 	}
@@ -251,6 +224,16 @@ func (c *playerConn) call(ctx context.Context, m *Message) error {
 	})
 	c.play(&playback{conn: c, call: call, m: m})
 	return nil
+}
+
+// redactedBy returns m with what redact replaces in its text, as on the tape.
+func redactedBy(redact func(text string) string, m *Message) *Message {
+	if text := redact(m.Raw); text != m.Raw {
+		if r, err := Parse(text); err == nil {
+			return r
+		}
+	}
+	return m
 }
 
 // miss answers a call that is not on the tape, or lets the server do that.
@@ -273,16 +256,13 @@ func (c *playerConn) miss(ctx context.Context, m, matched *Message, found foundC
 func (c *playerConn) noted(ctx context.Context, m *Message) error {
 	if m.Method == methodInitialized && !c.live.shared {
 		if call := c.p.handshakeOf(c.live); call != nil {
-			c.play(&playback{conn: c, call: call, m: m, stage: playAfter, line: call.after})
+			c.play(&playback{conn: c, call: call, m: m, answered: true, line: call.after})
 		}
 	}
-	if c.real.get() != nil {
-		return c.pass(ctx, m)
-	}
-	if m.Method == methodInitialized {
+	if m.Method == methodInitialized && c.real.get() == nil {
 		c.real.initialized(m)
 	}
-	return nil
+	return c.pass(ctx, m)
 }
 
 // cancelled drops what is left of a call.
@@ -290,17 +270,14 @@ func (c *playerConn) cancelled(ctx context.Context, m *Message) error {
 	id := canonicalID(member(m.Params, "requestId"))
 	c.mu.Lock()
 	for b := range c.playing {
-		if b.m.Kind == Call && canonicalID(b.m.ID) == id && b.stage != playAfter {
+		if b.m.Kind == Call && canonicalID(b.m.ID) == id && !b.answered {
 			b.stop()
 			c.mu.Unlock()
 			return nil
 		}
 	}
 	c.mu.Unlock()
-	if c.real.get() != nil {
-		return c.pass(ctx, m)
-	}
-	return nil
+	return c.pass(ctx, m)
 }
 
 // answered takes the client's answer to a request of the server.
@@ -313,11 +290,11 @@ func (c *playerConn) answered(ctx context.Context, m *Message) error {
 		a.answer = m
 	}
 	c.mu.Unlock()
-	switch {
-	case a != nil && a.playback != nil:
-		a.playback.run()
-	case a == nil && c.real.get() != nil:
+	if a == nil {
 		return c.pass(ctx, m)
+	}
+	if a.playback != nil {
+		a.playback.run()
 	}
 	return nil
 }

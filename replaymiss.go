@@ -53,8 +53,12 @@ func (s *missServer) close() error {
 	return server.Close()
 }
 
-// pass lets the server have m, which nothing on the tape answers.
+// pass lets the server have m, which nothing on the tape answers. Only a call is a reason to connect to it.
 func (c *playerConn) pass(ctx context.Context, m *Message) error {
+	server := c.real.get()
+	if server == nil && m.Kind != Call {
+		return nil
+	}
 	if c.p.o.Record != nil {
 		if err := c.recordHandshake(ctx); err != nil {
 			return err
@@ -67,15 +71,11 @@ func (c *playerConn) pass(ctx context.Context, m *Message) error {
 			return &Error{Code: 403, Status: 200, Text: "refused"}
 		}
 	}
-	server := c.real.get()
-	if server == nil && m.Kind == Call {
+	if server == nil {
 		var err error
 		if server, err = c.reach(ctx, m); err != nil {
 			return err
 		}
-	}
-	if server == nil {
-		return nil
 	}
 	err := server.Send(ctx, m)
 	if err == errRelayed || err == errDetached {
@@ -186,23 +186,25 @@ func (c *playerConn) recordedReceive(m *Message) {
 	c.receive(m, nil)
 }
 
-// answeredRule answers a part of the handshake by rule. It is recorded before the first call that is not on the tape, so
-// that the tape of what is missing has a handshake, and none is added where nothing is missing.
-func (c *playerConn) answeredRule(ctx context.Context, b *playback) error {
-	m, err := Parse(`{"jsonrpc":"2.0","id":` + b.m.ID + `,"result":` + b.result + `}`)
+// answer answers m with result. The handshake is recorded before the first call that is not on the tape, so that the tape
+// of what is missing has one, and none is added where nothing is missing.
+func (c *playerConn) answer(ctx context.Context, m *Message, result string) error {
+	out, err := Parse(`{"jsonrpc":"2.0","id":` + m.ID + `,"result":` + result + `}`)
 	if err != nil {
 		return &Error{Code: 502, Text: "tape could not be read", Cause: err}
 	}
-	m.Dir, m.Stream, m.More, m.Answers = ToClient, b.m.Stream, b.m.More, c.s.lookup(ToServer, b.m.ID)
-	c.real.mu.Lock()
-	c.real.unsaid = []*Message{b.m, m}
-	c.real.mu.Unlock()
-	if c.real.get() != nil {
-		if err := c.recordHandshake(ctx); err != nil {
-			return err
+	out.Dir, out.Stream, out.More, out.Answers = ToClient, m.Stream, m.More, m.own
+	if c.p.o.Record != nil && isHandshake(m.Method) {
+		c.real.mu.Lock()
+		c.real.unsaid = []*Message{m, out}
+		c.real.mu.Unlock()
+		if c.real.get() != nil {
+			if err := c.recordHandshake(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	c.receive(m, nil)
+	c.receive(out, nil)
 	return nil
 }
 

@@ -45,7 +45,7 @@ func TestReplayRecordsWhatIsMissing(t *testing.T) {
 			t.Errorf("got another tape without a miss:\n%s\nwas\n%s", got, tape)
 		}
 		ended = true
-		got := replays(append(says, replayCall(`3`, "echo", `{"text":"new"}`))...)
+		got := replays(append(says, `{"jsonrpc":"2.0","id":9,"method":"ping"}`, replayCall(`3`, "echo", `{"text":"new"}`))...)
 		recordCheck(t, got)
 		added := got[strings.LastIndex(got, `"kind":"open"`):]
 		for _, want := range []string{`"initialize"`, `"serverInfo"`, `initialized"`, `"id":3,"method"`, `"id":3,"result"`, `"kind":"close"`} {

@@ -32,35 +32,27 @@ func answeredByRule(method string) bool {
 func (p *Player) handshakes() error {
 	x := p.index
 	p.info = `{"name":"mcpproxy","version":"` + version + `"}`
-	for _, h := range [...]struct {
-		method string
-		call   **playCall
-		info   []string
-	}{{methodDiscover, &p.discover, []string{"_meta", metaServerInfo}}, {methodInitialize, &p.initialize, []string{"serverInfo"}}} {
-		method := x.hash(h.method)
+	for _, name := range [...]string{methodDiscover, methodInitialize} {
+		method := x.hash(name)
 		i := slices.IndexFunc(x.calls, func(c playCall) bool { return c.method == method && c.response != 0 && !c.failed })
 		if i < 0 {
 			continue
 		}
-		result, err := p.result(&x.calls[i])
+		m, err := p.message(x.calls[i].response)
 		if err != nil {
 			return err
 		}
-		*h.call = &x.calls[i]
-		if start, end, ok := locate(result, h.info...); ok {
-			p.info = result[start:end]
+		info := []string{"_meta", metaServerInfo}
+		if name == methodInitialize {
+			p.initialize, p.initialized, info = &x.calls[i], m.Result, []string{"serverInfo"}
+		} else {
+			p.discovered = m.Result
+		}
+		if start, end, ok := locate(m.Result, info...); ok {
+			p.info = m.Result[start:end]
 		}
 	}
 	return nil
-}
-
-// result is the recorded result of a call.
-func (p *Player) result(call *playCall) (string, error) {
-	m, err := p.message(call.response)
-	if err != nil {
-		return "", err
-	}
-	return m.Result, nil
 }
 
 // handshakeOf is the recorded initialize call of the session from which l is played, else the first, nil if there is none.
@@ -80,31 +72,25 @@ func (p *Player) handshakeOf(l *liveSession) *playCall {
 // rule answers a call by rule. matched is m, redacted.
 func (c *playerConn) rule(ctx context.Context, m, matched *Message) error {
 	p := c.p
-	b := &playback{conn: c, m: m, call: p.recorded(c.live, matched)}
-	var err error
+	call, stateless := p.recorded(c.live, matched), isStateless(m.Revision)
 	switch {
-	case m.Method != methodInitialize && m.Method != methodDiscover:
-		if b.call == nil {
-			b.result = resultFor(m.Method, `{}`, p.info, isStateless(m.Revision))
-		}
-	case b.call != nil && b.call.failed && isStateless(m.Revision) && p.discover != nil:
+	case !isHandshake(m.Method) && call == nil:
+		return c.answer(ctx, m, resultFor(m.Method, `{}`, p.info, stateless))
+	case !isHandshake(m.Method):
+	case call != nil && call.failed && stateless && p.discovered != "":
 		// A server of this revision refused it: what must be in _meta is missing, or there is no such method any more.
 	case m.Method == methodInitialize:
-		b.call = nil
 		c.real.initialize(m)
 		p.hint(c.live, matched)
-		b.result, err = p.initializeResult(m, p.handshakeOf(c.live))
+		result, err := p.initializeResult(m, p.handshakeOf(c.live))
+		if err != nil {
+			return &Error{Code: 502, Text: "tape could not be read", Cause: err}
+		}
+		return c.answer(ctx, m, result)
 	default:
-		b.call = nil
-		b.result, err = p.discoverResult(m)
+		return c.answer(ctx, m, p.discoverResult(m))
 	}
-	switch {
-	case err != nil:
-		return &Error{Code: 502, Text: "tape could not be read", Cause: err}
-	case p.o.Record != nil && b.call == nil:
-		return c.answeredRule(ctx, b)
-	}
-	c.play(b)
+	c.play(&playback{conn: c, call: call, m: m})
 	return nil
 }
 
@@ -141,47 +127,44 @@ func (p *Player) initializeResult(m *Message, call *playCall) (string, error) {
 	if !slices.Contains([]string{"2024-11-05", batchRevision, "2025-06-18"}, revision) {
 		revision = newestSession
 	}
-	if call != nil {
-		result, err := p.result(call)
-		return replace(result, quote(revision), "protocolVersion"), err
+	if call == nil {
+		return `{"protocolVersion":"` + revision + `",` + p.abilities(p.discovered, `,"serverInfo":`+p.info) + `}`, nil
 	}
-	capabilities, instructions, err := p.abilities(p.discover)
-	return `{"protocolVersion":"` + revision + `","capabilities":` + capabilities + `,"serverInfo":` + p.info + instructions + `}`, err
+	was, err := p.message(call.response)
+	if err != nil {
+		return "", err
+	}
+	return replace(was.Result, quote(revision), "protocolVersion"), nil
 }
 
 // discoverResult answers server/discover, from a recorded one or else from initialize.
-func (p *Player) discoverResult(m *Message) (result string, err error) {
-	if p.discover != nil {
-		result, err = p.result(p.discover)
-	} else {
-		var capabilities, instructions string
-		capabilities, instructions, err = p.abilities(p.initialize)
-		result = `{"supportedVersions":["` + statelessRevision + `"],"capabilities":` + capabilities + instructions + `}`
+func (p *Player) discoverResult(m *Message) string {
+	result := p.discovered
+	if result == "" {
+		result = `{"supportedVersions":["` + statelessRevision + `"],` + p.abilities(p.initialized, "") + `}`
 	}
-	return resultFor(m.Method, result, p.info, isStateless(m.Revision)), err
+	return resultFor(m.Method, result, p.info, isStateless(m.Revision))
 }
 
-// abilities are the capabilities of the server and, as a further member or "", its instructions, as the answer to call
-// has them. Without a call they are guessed from what clients asked of the server.
-func (p *Player) abilities(call *playCall) (capabilities, instructions string, err error) {
-	if call == nil {
-		var list []string
-		for _, a := range [...][2]string{{"tools/", "tools"}, {"prompts/", "prompts"}, {"resources/", "resources"},
-			{"completion/", "completions"}, {"logging/", "logging"}} {
+// abilities are the members with the capabilities of the server and, behind more, its instructions, if it has any, as
+// result has them. Without one they are guessed from what clients asked of the server.
+func (p *Player) abilities(result, more string) string {
+	capabilities := cmp.Or(member(result, "capabilities"), "{}")
+	if result == "" {
+		for _, a := range [...][2]string{{"logging/", "logging"}, {"completion/", "completions"}, {"resources/", "resources"},
+			{"prompts/", "prompts"}, {"tools/", "tools"}} {
 			for method := range p.index.methods {
 				if strings.HasPrefix(method, a[0]) {
-					list = append(list, `"`+a[1]+`":{}`)
-					break
+					capabilities = withMember(capabilities, a[1], "{}")
 				}
 			}
 		}
-		return "{" + strings.Join(list, ",") + "}", "", nil
 	}
-	result, err := p.result(call)
-	if text := member(result, "instructions"); text != "" {
-		instructions = `,"instructions":` + text
+	text := `"capabilities":` + capabilities + more
+	if instructions := member(result, "instructions"); instructions != "" {
+		text += `,"instructions":` + instructions
 	}
-	return cmp.Or(member(result, "capabilities"), "{}"), instructions, err
+	return text
 }
 
 // cacheable reports whether results of method say how long they are good, from 2026-07-28 on.

@@ -209,7 +209,7 @@ func byPath[T any](f *ruleFile, n ruleNode, parse func(string) (rulePath, error)
 // number returns a whole number that is not less than least.
 func (f *ruleFile) number(n ruleNode, least int64) int64 {
 	v, err := strconv.ParseInt(f.source(n), 10, 64)
-	f.expect(n, err == nil && v >= least, fmt.Sprintf("a whole number from %d to %d", least, math.MaxInt64))
+	f.expect(n, err == nil && v >= least, fmt.Sprintf("a whole number from %d to %d", least, int64(math.MaxInt64)))
 	return v
 }
 

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -15,6 +14,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -98,10 +98,9 @@ type Entry struct {
 	Sum     string // end: SHA-256 of all before it
 	Counts  string // end: JSON text
 
-	Offset int64 // of the line in its file; set by a TapeReader, as are Size and MsgLast
+	Offset int64 // of the line in its file; set by a TapeReader, as are Size and MsgAt
 	Size   int   // of the line with its line end
-	// MsgLast says that Msg is what the line ends with, but for a bracket and the line end.
-	MsgLast bool
+	MsgAt  int64 // offset of Msg
 
 	// What a Recorder knows of a line that it writes. Each may be zero.
 	of  *Message  // with the text Msg
@@ -109,7 +108,7 @@ type Entry struct {
 	era string    // of a client's call
 }
 
-// dirNames are the words for a [Direction].
+// The words for a [Direction].
 const (
 	dirToServer = "to-server"
 	dirToClient = "to-client"
@@ -282,11 +281,16 @@ func (t *TapeReader) Next() (*Entry, error) {
 		if t.Ended != nil {
 			return nil, t.fault("a line after the end")
 		}
-		e, err := ParseEntry(string(line[:len(line)-1]))
+		text := string(line[:len(line)-1])
+		e, err := ParseEntry(text)
 		if err != nil {
 			return nil, t.fault("%v", err)
 		}
-		e.Offset, e.Size, e.MsgLast = t.offset, len(line), e.Msg != "" && bytes.HasSuffix(line[:len(line)-len("}\n")], []byte(e.Msg))
+		last := len(text) - len(e.Msg) - len("}")
+		if !strings.HasPrefix(text[max(last, 0):], e.Msg) { // another program wrote it
+			last = strings.Index(text, e.Msg)
+		}
+		e.Offset, e.Size, e.MsgAt = t.offset, len(line), t.offset+int64(last)
 		t.offset += int64(len(line))
 		jumps := e.Kind == lineBlind || t.seq == 0 && (t.Header.Ring != "" || t.Header.Continues != "")
 		if e.Seq != t.seq+1 && !(jumps && e.Seq > t.seq) {
@@ -336,15 +340,14 @@ func (t *TapeReader) end(e *Entry) {
 // Warnings says what is amiss with a tape, read to its end, that can be used all the same.
 func (t *TapeReader) Warnings() []string {
 	var list []string
-	if t.Torn {
-		list = append(list, fmt.Sprintf("%s: the last line broke off and does not count", t.name))
+	note := func(is bool, what string) {
+		if is {
+			list = append(list, t.name+": "+what)
+		}
 	}
-	if t.Ended == nil {
-		list = append(list, fmt.Sprintf("%s: no end: the recording was cut short, or goes on", t.name))
-	}
-	if t.Altered {
-		list = append(list, fmt.Sprintf("%s: the checksum differs: the tape was changed after it was recorded", t.name))
-	}
+	note(t.Torn, "the last line broke off and does not count")
+	note(t.Ended == nil, "no end: the recording was cut short, or goes on")
+	note(t.Altered, "the checksum differs: the tape was changed after it was recorded")
 	return list
 }
 
@@ -443,4 +446,40 @@ func setNumber(n *int64, v string) bool {
 func setText(s *string, v string) (ok bool) {
 	*s, ok = unquote(v)
 	return ok
+}
+
+// A namedTape is a tape to be read here and there.
+type namedTape struct {
+	Name string
+	io.ReaderAt
+}
+
+// reader reads it from its beginning, with at most max bytes a line.
+func (f namedTape) reader(max int) (*TapeReader, error) {
+	return NewTapeReader(io.NewSectionReader(f, 0, math.MaxInt64), f.Name, max)
+}
+
+// A messageAt is where on a tape a message is. The zero value is none.
+type messageAt struct {
+	offset int64
+	size   int32
+}
+
+// placeOf is where the message of e is.
+func placeOf(e *Entry) messageAt { return messageAt{e.MsgAt, int32(len(e.Msg))} }
+
+// message reads the message at a place, nil if that is none.
+func (f namedTape) message(at messageAt) (*Message, error) {
+	if at.size == 0 {
+		return nil, nil
+	}
+	buf := make([]byte, at.size)
+	if _, err := f.ReadAt(buf, at.offset); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	m, err := Parse(string(buf))
+	if err != nil {
+		return nil, fmt.Errorf("%s changed while it was read: %w", f.Name, err)
+	}
+	return m, nil
 }

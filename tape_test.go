@@ -60,7 +60,7 @@ func TestTapeKeepsEveryField(t *testing.T) {
 		t.Fatal(err, tape.Warnings())
 	}
 	for i := range all {
-		got[i].Offset, got[i].Size, got[i].MsgLast = 0, 0, false
+		got[i].Offset, got[i].Size, got[i].MsgAt = 0, 0, 0
 		if !reflect.DeepEqual(*got[i], all[i]) {
 			t.Errorf("line %d: got %+v, want %+v", i+1, *got[i], all[i])
 		}
@@ -132,10 +132,26 @@ func FuzzTape(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%q was written as %q: %v", text, line, err)
 			}
-			again.Offset, again.Size, again.MsgLast = e.Offset, e.Size, e.MsgLast
+			again.Offset, again.Size, again.MsgAt = e.Offset, e.Size, e.MsgAt
 			if !reflect.DeepEqual(again, e) {
 				t.Fatalf("%q: got %+v, want %+v", line, again, e)
 			}
 		}
 	})
+}
+
+// Another program may write the fields of a line in another order.
+func TestTapeFindsMessages(t *testing.T) {
+	text := testTapeHeader + `{"msg":{"jsonrpc":"2.0","method":"a"} ,"seq":1,"t":0,"dir":"to-server"}` + "\n" +
+		`{"seq":2,"t":0,"dir":"to-server","msg":{"jsonrpc":"2.0","method":"b"} }` + "\n" + `{"seq":3,"t":0,"dir":"to-server","msg":{"jsonrpc":"2.0","method":"c"}}` + "\n"
+	_, entries, err := readTape(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range entries {
+		m, err := namedTape{"t", strings.NewReader(text)}.message(placeOf(e))
+		if want := string(rune('a' + i)); err != nil || m.Method != want {
+			t.Errorf("got %v, %v, want %s", m, err, want)
+		}
+	}
 }

@@ -63,7 +63,7 @@ type tapeCall struct {
 	token   uint64 // likewise of the progress token, 0 if there is none
 
 	stateless bool // it is of 2026-07-28 or later
-	kept      bool // the filter lets it and its exchange pass
+	kept      bool // it and its exchange are picked
 	retired   bool // answered or cancelled
 	cancelled bool
 	local     bool // the proxy answered it
@@ -134,70 +134,64 @@ func shorten(s string) string {
 	return strings.Clone(s[:n])
 }
 
-// A tapeFilter goes through a tape and picks lines. With a method or an exchange it takes the calls that match, their
-// responses, and whatever is in their exchange.
-type tapeFilter struct {
-	TapeToolOptions
-	book *callBook
-}
-
 // tapeMessage parses the message of the line e. It is of kind Opaque if it is none, or e has none.
 func tapeMessage(e *Entry) *Message {
 	if e.Kind != lineMsg {
 		return &Message{Raw: e.Msg}
 	}
-	m, err := Parse(e.Msg)
-	if err != nil {
-		return &Message{Raw: e.Msg}
+	if m, err := Parse(e.Msg); err == nil {
+		return m
 	}
-	return m
+	return &Message{Raw: e.Msg}
 }
 
-// pick reports whether the line e, with the message m, is one to look at. call is the call that m makes or answers,
-// nil if it is none of the two or one that is not in the book. answered says that the call was in flight until then.
-func (f *tapeFilter) pick(e *Entry, m *Message) (call *tapeCall, answered, ok bool) {
-	ok = f.Method == "" && f.Exchange == 0 ||
-		(f.Exchange == 0 || f.Exchange == e.Seq) && (f.Method == "" || m.Method != "" && matchesName(f.Method, m.Method))
-	for _, seq := range [...]int64{e.X, e.Re, e.Was} {
-		if c := f.book.calls[seq]; seq != 0 && c != nil && c.kept {
-			ok = true
+// A tapeLine is a line of a tape and what it is about.
+type tapeLine struct {
+	*Entry
+	m        *Message
+	call     *tapeCall // that m makes or answers; nil if it is none of the two, or that one is not in the book
+	answered bool      // the call was in flight until then
+}
+
+// pick hands the lines of t that o asks for to f, up to its first error. With a method or an exchange those are the calls
+// that match, their responses, and whatever is in their exchange.
+func (o TapeToolOptions) pick(t *TapeReader, book *callBook, f func(l tapeLine) error) error {
+	return t.Each(func(e *Entry) error {
+		l := tapeLine{Entry: e, m: tapeMessage(e)}
+		ok := (o.Exchange == 0 || o.Exchange == e.Seq) && (o.Method == "" || l.m.Method != "" && matchesName(o.Method, l.m.Method))
+		for _, seq := range [...]int64{e.X, e.Re, e.Was} {
+			if c := book.calls[seq]; seq != 0 && c != nil && c.kept {
+				ok = true
+			}
 		}
-	}
-	if f.Session != 0 && e.Session != f.Session {
-		ok = false
-	}
-	switch m.Kind {
-	case Call:
-		if call = f.book.book(e, m); call != nil && !call.kept {
-			call.kept = ok
+		ok = ok && (o.Session == 0 || e.Session == o.Session)
+		switch l.m.Kind {
+		case Call:
+			if l.call = book.book(e, l.m); l.call != nil {
+				l.call.kept = l.call.kept || ok
+			}
+		case Response:
+			if l.call = book.calls[e.Re]; l.call != nil {
+				l.answered = !l.call.retired
+				book.retire(l.call)
+			}
 		}
-	case Response:
-		if call = f.book.calls[e.Re]; call != nil {
-			answered = !call.retired
-			f.book.retire(call)
+		if !ok {
+			return nil
 		}
-	}
-	return call, answered, ok
+		return f(l)
+	})
 }
 
 // matchesName reports whether name is pattern, in which * stands for anything.
 func matchesName(pattern, name string) bool {
-	first, rest, ok := strings.Cut(pattern, "*")
-	if !ok {
-		return pattern == name
-	}
-	if !strings.HasPrefix(name, first) {
-		return false
-	}
-	parts := strings.Split(rest, "*")
-	last := len(parts) - 1
-	name = name[len(first):]
-	for _, part := range parts[:last] {
-		i := strings.Index(name, part)
-		if i < 0 {
-			return false
+	part, rest, wild := strings.Cut(pattern, "*")
+	name, ok := strings.CutPrefix(name, part)
+	for ok && wild {
+		if part, rest, wild = strings.Cut(rest, "*"); !wild {
+			return strings.HasSuffix(name, part)
 		}
-		name = name[i+len(part):]
+		_, name, ok = strings.Cut(name, part)
 	}
-	return strings.HasSuffix(name, parts[last])
+	return ok && name == ""
 }

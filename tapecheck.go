@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -206,13 +207,9 @@ func (c *tapeChecker) close(e *Entry) {
 	delete(c.sessions, e.Session)
 }
 
-// inOrder returns calls by Seq, each once.
+// inOrder returns calls by Seq.
 func inOrder(calls map[int64]*tapeCall) []*tapeCall {
-	var list []*tapeCall
-	for _, seq := range slices.Sorted(maps.Keys(calls)) {
-		list = append(list, calls[seq])
-	}
-	return list
+	return slices.SortedFunc(maps.Values(calls), func(a, b *tapeCall) int { return cmp.Compare(a.seq, b.seq) })
 }
 
 func (c *tapeChecker) unanswered(call *tapeCall, severity, why string) {
@@ -260,10 +257,7 @@ func (c *tapeChecker) forget(names map[checkKey]*tapeCall, call *tapeCall, hash 
 
 // end judges the tape as a whole.
 func (c *tapeChecker) end() {
-	last := &Entry{}
-	if c.tape.Ended != nil {
-		last = c.tape.Ended
-	}
+	last := cmp.Or(c.tape.Ended, &Entry{})
 	for _, n := range slices.Sorted(maps.Keys(c.sessions)) {
 		for _, call := range inOrder(c.sessions[n].calls) {
 			switch { // the end of a tape that another continues comes while sessions are open

@@ -5,38 +5,22 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"io"
-	"math"
 	"strings"
 )
 
 // maxDifferences is how many differences of one pair of exchanges are printed.
 const maxDifferences = 20
 
-// A namedTape is a tape to be read here and there.
-type namedTape struct {
-	Name string
-	io.ReaderAt
-}
-
-// A lineAt is where a line is in its file. The zero value is none.
-type lineAt struct {
-	offset int64
-	size   int
-}
-
-// placeOf is where the line e is.
-func placeOf(e *Entry) lineAt { return lineAt{e.Offset, e.Size} }
-
 // A tapeExchange is where a client's call and its answer are.
 type tapeExchange struct {
-	key          uint64 // equal calls have equal keys
+	key          uint64 // on each tape, calls that are equal and the same number of those that are equal have it
 	seq          int64
-	call, answer lineAt
-	next         int // in its list, the one with the same key that comes after this; -1: none
+	call, answer messageAt
 }
 
 // A tapeDifference is what a difference between two tapes is in JSON. A and B are the Seq of the call, 0 if it is not
@@ -66,7 +50,8 @@ type tapeDiffer struct {
 	o    TapeToolOptions
 	seed maphash.Seed
 
-	same, differ, onlyA, onlyB int
+	err   error          // the first of reading
+	count map[string]int // of pairs that are the same, and of each tapeDifference.What
 }
 
 // diffTapes prints in what the tapes a and b differ, and returns the number of exchanges that do. The client's calls
@@ -74,7 +59,7 @@ type tapeDiffer struct {
 // params are compared as the answers are. A small record of each exchange is held, and the bodies of a pair while they
 // are compared. The error is a *[TapeError], or one of the files or out.
 func diffTapes(a, b namedTape, out io.Writer, o TapeToolOptions) (differences int, err error) {
-	d := &tapeDiffer{a: a, b: b, out: bufio.NewWriter(out), o: o, seed: maphash.MakeSeed()}
+	d := &tapeDiffer{a: a, b: b, out: bufio.NewWriter(out), o: o, seed: maphash.MakeSeed(), count: map[string]int{}}
 	listA, err := d.index(a)
 	if err != nil {
 		return 0, err
@@ -83,36 +68,33 @@ func diffTapes(a, b namedTape, out io.Writer, o TapeToolOptions) (differences in
 	if err != nil {
 		return 0, err
 	}
-	err = d.compare(listA, listB)
-	if err == nil && !o.JSON {
+	d.compare(listA, listB)
+	if d.err == nil && !o.JSON {
 		fmt.Fprintf(d.out, "a: %s, %d exchanges; b: %s, %d exchanges: %d the same, %d differ, %d only in a, %d only in b\n",
-			a.Name, len(listA), b.Name, len(listB), d.same, d.differ, d.onlyA, d.onlyB)
+			a.Name, len(listA), b.Name, len(listB), d.count["same"], d.count["differs"], d.count["only-a"], d.count["only-b"])
 	}
-	if failed := d.out.Flush(); err == nil {
-		err = failed
-	}
-	return d.differ + d.onlyA + d.onlyB, err
+	return d.count["differs"] + d.count["only-a"] + d.count["only-b"], cmp.Or(d.err, d.out.Flush())
 }
 
 // index lists the exchanges of a tape that reached its server.
 func (d *tapeDiffer) index(f namedTape) ([]tapeExchange, error) {
-	tape, err := NewTapeReader(io.NewSectionReader(f, 0, math.MaxInt64), f.Name, d.o.Max)
+	tape, err := f.reader(d.o.Max)
 	if err != nil {
 		return nil, err
 	}
 	var list []tapeExchange
+	equal := map[uint64]uint64{} // how many there are so far, by key
 	book := newCallBook()
-	filter := &tapeFilter{TapeToolOptions: d.o, book: book}
-	err = tape.Each(func(e *Entry) error {
-		m := tapeMessage(e)
-		call, answered, ok := filter.pick(e, m)
+	err = d.o.pick(tape, book, func(l tapeLine) error {
 		switch {
-		case call == nil || !ok || call.dir != dirToServer || e.Local && m.Kind == Call:
-		case m.Kind == Call && e.Was == 0:
-			list = append(list, tapeExchange{key: d.key(m), seq: e.Seq, call: placeOf(e)})
-			call.at = len(list)
-		case answered && call.at > 0:
-			list[call.at-1].answer = placeOf(e)
+		case l.call == nil || l.call.dir != dirToServer || l.Local && l.m.Kind == Call:
+		case l.m.Kind == Call && l.Was == 0:
+			key := d.key(l.m)
+			equal[key]++
+			list = append(list, tapeExchange{key: maphash.Comparable(d.seed, [...]uint64{key, equal[key]}), seq: l.Seq, call: placeOf(l.Entry)})
+			l.call.at = len(list)
+		case l.answered && l.call.at > 0:
+			list[l.call.at-1].answer = placeOf(l.Entry)
 		}
 		return nil
 	})
@@ -126,109 +108,71 @@ func (d *tapeDiffer) index(f namedTape) ([]tapeExchange, error) {
 func (d *tapeDiffer) key(m *Message) uint64 {
 	text := m.Method
 	if !isHandshake(m.Method) {
-		params := decodeJSON(m.Params)
-		if object, ok := params.(map[string]any); ok {
-			delete(object, "_meta")
-			if len(object) == 0 {
-				params = nil
-			}
+		params := encodeJSON(decodeJSON(withoutMember(m.Params, "_meta")))
+		if params == "{}" {
+			params = "null"
 		}
-		text += " " + encodeJSON(params)
+		text += " " + params
 	}
 	return maphash.String(d.seed, text)
 }
 
 func isHandshake(method string) bool { return method == methodInitialize || method == methodDiscover }
 
-// compare goes through the exchanges of a in their order, each with the first of b that is equal and free.
-func (d *tapeDiffer) compare(a, b []tapeExchange) error {
-	free := map[uint64]int{}
-	for i := len(b) - 1; i >= 0; i-- {
-		next, ok := free[b[i].key]
-		if b[i].next = -1; ok {
-			b[i].next = next
-		}
-		free[b[i].key] = i
+// compare goes through the exchanges of a in their order, each with its equal in b, and then through what is left of b.
+func (d *tapeDiffer) compare(a, b []tapeExchange) {
+	left := make(map[uint64]*tapeExchange, len(b))
+	for j := range b {
+		left[b[j].key] = &b[j]
 	}
-	paired := make([]bool, len(b))
 	for i := range a {
-		j, ok := free[a[i].key]
-		if !ok || j < 0 {
-			d.onlyA++
-			if err := d.lonely(d.a, &a[i], tapeDifference{What: "only-a", A: a[i].seq}); err != nil {
-				return err
-			}
-			continue
-		}
-		paired[j], free[a[i].key] = true, b[j].next
-		if err := d.pair(&a[i], &b[j]); err != nil {
-			return err
-		}
+		d.pair(&a[i], left[a[i].key])
+		delete(left, a[i].key)
 	}
 	for j := range b {
-		if !paired[j] {
-			d.onlyB++
-			if err := d.lonely(d.b, &b[j], tapeDifference{What: "only-b", B: b[j].seq}); err != nil {
-				return err
-			}
+		if left[b[j].key] != nil {
+			d.pair(nil, &b[j])
 		}
 	}
-	return nil
 }
 
-// message reads the message at a place of a tape, nil if there is none.
-func (f namedTape) message(at lineAt) (*Message, error) {
-	if at.size == 0 {
-		return nil, nil
+// read reads an exchange. What there is not of it is nil.
+func (d *tapeDiffer) read(f namedTape, x *tapeExchange) (call, answer *Message, seq int64) {
+	if x == nil || d.err != nil {
+		return nil, nil, 0
 	}
-	line := make([]byte, at.size)
-	if _, err := f.ReadAt(line, at.offset); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name, err)
-	}
-	e, err := ParseEntry(string(line[:len(line)-1]))
-	if err != nil {
-		return nil, fmt.Errorf("%s changed while it was read: %w", f.Name, err)
-	}
-	return tapeMessage(e), nil
-}
-
-// lonely prints an exchange of f that has no counterpart.
-func (d *tapeDiffer) lonely(f namedTape, x *tapeExchange, found tapeDifference) error {
 	call, err := f.message(x.call)
-	if err == nil {
-		d.print(found, call)
-	}
-	return err
+	answer, failed := f.message(x.answer)
+	d.err = cmp.Or(err, failed)
+	return call, answer, x.seq
 }
 
-// pair compares two exchanges whose calls are equal.
-func (d *tapeDiffer) pair(a, b *tapeExchange) error {
-	callA, errA := d.a.message(a.call)
-	callB, errB := d.b.message(b.call)
-	answerA, errC := d.a.message(a.answer)
-	answerB, errD := d.b.message(b.answer)
-	for _, err := range []error{errA, errB, errC, errD} {
-		if err != nil {
-			return err
+// pair compares two exchanges whose calls are equal. One of them may be nil.
+func (d *tapeDiffer) pair(a, b *tapeExchange) {
+	callA, answerA, seqA := d.read(d.a, a)
+	callB, answerB, seqB := d.read(d.b, b)
+	f := tapeDifference{What: "differs", A: seqA, B: seqB}
+	switch {
+	case d.err != nil:
+		return
+	case a == nil:
+		f.What = "only-b"
+	case b == nil:
+		f.What = "only-a"
+	case answerA != nil && answerB != nil && answerA.Result == answerB.Result && answerA.Error == answerB.Error && !isHandshake(callA.Method):
+		f.What = "same" // in most pairs, and decoding costs ten times as much
+	default:
+		c := Comparer{Ignore: d.o.Ignore}
+		if isHandshake(callA.Method) {
+			f.found = c.Compare(Pointer{"params"}, decodedOr(callA.Params), decodedOr(callB.Params))
+		}
+		if f.found = append(f.found, c.Compare(nil, answerValue(answerA), answerValue(answerB))...); f.found == nil {
+			f.What = "same"
 		}
 	}
-	c := Comparer{Ignore: d.o.Ignore}
-	var found []Difference
-	shakes := isHandshake(callA.Method)
-	if answerA != nil && answerB != nil && answerA.Result == answerB.Result && answerA.Error == answerB.Error && !shakes {
-		d.same++ // in most pairs, and decoding costs ten times as much
-		return nil
+	if d.count[f.What]++; f.What != "same" {
+		d.print(f, cmp.Or(callA, callB))
 	}
-	if shakes {
-		found = c.Compare(Pointer{"params"}, decodedOr(callA.Params), decodedOr(callB.Params))
-	}
-	if found = append(found, c.Compare(nil, answerValue(answerA), answerValue(answerB))...); found == nil {
-		d.same++
-		return nil
-	}
-	d.differ++
-	d.print(tapeDifference{What: "differs", A: a.seq, B: b.seq, found: found}, callA)
-	return nil
 }
 
 func decodedOr(text string) any {
@@ -255,22 +199,13 @@ func answerValue(m *Message) any {
 // unfoldText replaces each text in v, a value of decodeJSON, that is itself the JSON text of an object or array by what
 // it says. v is changed.
 func unfoldText(v any) any {
-	switch v := v.(type) {
-	case []any:
-		for i := range v {
-			v[i] = unfoldText(v[i])
+	return mapStrings(v, "", func(key, text string) any {
+		s := strings.TrimLeft(text, whiteSpace)
+		if key == "text" && s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s)) {
+			return decodeJSON(s)
 		}
-	case map[string]any:
-		for k, inner := range v {
-			text, ok := inner.(string)
-			if s := strings.TrimLeft(text, whiteSpace); ok && k == "text" && s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s)) {
-				v[k] = decodeJSON(s)
-			} else if !ok {
-				v[k] = unfoldText(inner)
-			}
-		}
-	}
-	return v
+		return text
+	})
 }
 
 // print prints what was found about the exchange of call.
@@ -282,9 +217,7 @@ func (d *tapeDiffer) print(f tapeDifference, call *Message) {
 		for _, place := range shown {
 			f.Places = append(f.Places, tapePlace{place.At.String(), rawJSON(place.A), rawJSON(place.B)})
 		}
-		e := json.NewEncoder(d.out)
-		e.SetEscapeHTML(false)
-		e.Encode(f)
+		fmt.Fprintln(d.out, encodeJSON(f))
 		return
 	}
 	_, content := shownMessage(call)

@@ -73,6 +73,13 @@ func TestTrimTape(t *testing.T) {
 			t.Errorf("exchange %d: got\n%s\nwant\n%s", seq, numbers(got), want)
 		}
 	}
+	// What came back to a call that a rule changed points to the second line of it.
+	changed := strings.Replace(strings.Replace(text, `"x":8,`, `"x":10,`, -1), `"re":8,`, `"re":10,`, 1)
+	for _, seq := range []int64{8, 10, 12, 13, 15} {
+		if _, got = useTrim(t, changed, TapeToolOptions{Exchange: seq}); len(got) != 13 {
+			t.Errorf("exchange %d of a changed call: got\n%s\nwant 13 lines", seq, numbers(got))
+		}
+	}
 	hostile := strings.Replace(text, `"eras":["initialize"]`, `"eras":["\"",""]`, -1)
 	if _, got = useTrim(t, strings.Replace(hostile, "initialize\",\"params", "x\",\"params", 1), TapeToolOptions{Session: 2}); len(got) != 9 {
 		t.Errorf("got\n%s\nwant all of session 2", numbers(got))

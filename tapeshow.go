@@ -22,22 +22,16 @@ const (
 // terminal takes it as text.
 func showTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	tape.All = true
-	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
 	if !o.JSON {
 		fmt.Fprintln(w, shownHeader(tape.name, &tape.Header))
 		fmt.Fprintf(w, showColumns+" %s\n", "seq", "seconds", "ses", "", "kind", "method and name", "id", "took", "size", "via", "content")
 	}
-	err := tape.Each(func(e *Entry) error {
-		m := tapeMessage(e)
-		call, answered, ok := filter.pick(e, m)
-		switch {
-		case !ok:
-			return nil
-		case o.JSON:
+	err := o.pick(tape, newCallBook(), func(l tapeLine) error {
+		if o.JSON {
 			_, err := w.Write(tape.line)
 			return err
 		}
-		_, err := w.WriteString(strings.TrimRight(shownEntry(e, m, call, answered), " ") + "\n")
+		_, err := w.WriteString(strings.TrimRight(l.shown(), " ") + "\n")
 		return err
 	})
 	if err == nil && !o.JSON {
@@ -67,8 +61,9 @@ func shownHeader(name string, h *TapeHeader) string {
 	return printable(text, showWidth)
 }
 
-// shownEntry is the line e for people. call is what m makes or answers, nil if that is not known.
-func shownEntry(e *Entry, m *Message, call *tapeCall, answered bool) string {
+// shown is the line for people.
+func (l tapeLine) shown() string {
+	e, m := l.Entry, l.m
 	kind, what, content, took := e.Kind, "", e.Text, ""
 	size := len(e.Text)
 	if e.Kind == lineMsg {
@@ -82,10 +77,10 @@ func shownEntry(e *Entry, m *Message, call *tapeCall, answered bool) string {
 		what, size = "line "+strconv.FormatInt(e.Re, 10), 0
 	case e.Kind == lineEnd:
 		content = e.Counts
-	case m.Kind == Response && call != nil:
-		what = joined(call.method, call.name)
-		if answered {
-			took = shownDuration(e.T - call.t)
+	case m.Kind == Response && l.call != nil:
+		what = joined(l.call.method, l.call.name)
+		if l.answered {
+			took = shownDuration(e.T - l.call.t)
 		}
 	}
 	arrow := map[string]string{dirToServer: "->", dirToClient: "<-"}[e.Dir]

@@ -38,6 +38,8 @@ type TapeStat struct {
 	Rows     []*statRow     `json:"methods"`
 	Rules    map[string]int `json:"rules"` // by name and what was done, the first few that differ
 	Warnings []string       `json:"warnings,omitempty"`
+
+	rows map[statKey]*statRow // what is in Rows at the end
 }
 
 type tapeVolume struct {
@@ -69,17 +71,17 @@ type statRow struct {
 
 // statTape prints how many calls of which methods and tools are on a tape, what became of them and how long they took.
 func statTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
-	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rules: map[string]int{}, Rows: []*statRow{}}
-	rows := map[statKey]*statRow{}
-	filter := &tapeFilter{TapeToolOptions: o, book: newCallBook()}
-	if err := tape.Each(func(e *Entry) error { s.add(e, filter, rows); return nil }); err != nil {
+	s := &TapeStat{Tape: tape.name, Clients: []string{}, Servers: []string{}, Lines: map[string]int{}, Rules: map[string]int{}, Rows: []*statRow{},
+		rows: map[statKey]*statRow{}}
+	book := newCallBook()
+	if err := o.pick(tape, book, func(l tapeLine) error { s.add(l); return nil }); err != nil {
 		return err
 	}
 	s.Sessions, s.Eras, s.Warnings = s.Lines[lineOpen], tape.Eras, tape.Warnings()
-	if filter.book.full {
+	if book.full {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("more than %d calls were in flight at once: some count as open that were answered", maxFollowed))
 	}
-	for _, r := range rows {
+	for _, r := range s.rows {
 		r.P50, r.P90, r.P99, r.Max = r.took.quantile(0.5), r.took.quantile(0.9), r.took.quantile(0.99), r.took.quantile(1)
 		s.Rows = append(s.Rows, r)
 	}
@@ -93,13 +95,9 @@ func statTape(tape *TapeReader, w *bufio.Writer, o TapeToolOptions) error {
 	return nil
 }
 
-// add counts the line e.
-func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) {
-	m := tapeMessage(e)
-	call, answered, ok := filter.pick(e, m)
-	if !ok {
-		return
-	}
+// add counts a line.
+func (s *TapeStat) add(l tapeLine) {
+	e, m, call := l.Entry, l.m, l.call
 	s.Seconds = max(s.Seconds, e.T.Seconds())
 	s.Lines[e.Kind]++
 	if did := shorten(e.Rule) + ": " + cmp.Or(shorten(e.Text), "changed"); (e.Kind == lineRule || e.Was != 0) && (s.Rules[did] > 0 || len(s.Rules) < maxStatRows) {
@@ -122,18 +120,18 @@ func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) 
 		if m.Method == methodInitialize || isStateless(m.Revision) {
 			s.Clients = addPeer(s.Clients, m.Params, "clientInfo")
 		}
-		for _, r := range statRows(rows, e.Dir, shorten(m.Method), shorten(m.Name+m.URI)) {
+		for _, r := range s.rowsOf(e.Dir, shorten(m.Method), shorten(m.Name+m.URI)) {
 			r.Calls++
 			if m.Kind == Call {
 				r.Unanswered++
 			}
 		}
-	case answered:
+	case l.answered:
 		if call.method == methodInitialize || call.method == methodDiscover {
 			s.Servers = addPeer(s.Servers, m.Result, "serverInfo")
 		}
 		failed := isErrorResult(m)
-		for _, r := range statRows(rows, call.dir, call.method, call.name) {
+		for _, r := range s.rowsOf(call.dir, call.method, call.name) {
 			r.Unanswered--
 			r.took.add(e.T - call.t)
 			if m.Error != "" {
@@ -145,45 +143,35 @@ func (s *TapeStat) add(e *Entry, filter *tapeFilter, rows map[statKey]*statRow) 
 	}
 }
 
-// statRows returns the rows in which a call counts: that of its method, and that of its tool. There is always place for
-// the rest of a direction.
-func statRows(rows map[statKey]*statRow, dir, method, name string) []*statRow {
-	keys := []statKey{{Dir: dir, Method: method}}
+// rowsOf returns the rows in which a call counts: that of its method, and that of its tool.
+func (s *TapeStat) rowsOf(dir, method, name string) []*statRow {
+	list := []*statRow{s.row(statKey{Dir: dir, Method: method}, statKey{Dir: dir, Method: otherNames})}
 	if method == "tools/call" && name != "" {
-		keys = append(keys, statKey{dir, method, name})
-	}
-	var list []*statRow
-	for _, k := range keys {
-		r := rows[k]
-		if r == nil && len(rows) >= maxStatRows {
-			if k.Tool != "" {
-				k.Tool = otherNames
-			} else {
-				k.Method = otherNames
-			}
-			r = rows[k]
-		}
-		if r == nil {
-			r = &statRow{statKey: k}
-			rows[k] = r
-		}
-		list = append(list, r)
+		list = append(list, s.row(statKey{dir, method, name}, statKey{dir, method, otherNames}))
 	}
 	return list
+}
+
+// row returns the row called k, or, beyond the first ones, rest. There is always place for that.
+func (s *TapeStat) row(k, rest statKey) *statRow {
+	if s.rows[k] == nil && len(s.rows) >= maxStatRows {
+		k = rest
+	}
+	if s.rows[k] == nil {
+		s.rows[k] = &statRow{statKey: k}
+	}
+	return s.rows[k]
 }
 
 // addPeer adds the name and version of a peer to list, unless it is full: those under key in text, which has params or a
 // result, or in their _meta.
 func addPeer(list []string, text, key string) []string {
-	from, to, ok := locate(text, key)
-	if !ok {
-		from, to, ok = locate(text, "_meta", "io.modelcontextprotocol/"+key)
-	}
-	if !ok || text[from] != '{' || len(list) >= maxStatPeers {
+	info := cmp.Or(member(text, key), member(member(text, "_meta"), protocolMeta+key))
+	if !strings.HasPrefix(info, "{") || len(list) >= maxStatPeers {
 		return list
 	}
-	name, _ := unquote(member(text[from:to], "name"))
-	version, _ := unquote(member(text[from:to], "version"))
+	name, _ := unquote(member(info, "name"))
+	version, _ := unquote(member(info, "version"))
 	peer := joined(shorten(name), shorten(version))
 	if peer == "" || slices.Contains(list, peer) {
 		return list

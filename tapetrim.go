@@ -12,24 +12,22 @@ import (
 )
 
 // trimTape writes a tape of one session or one exchange of the tape in, with what opened and closed its session and its
-// handshake, its lines numbered from 1. It reads in up to three times, and holds a number for each line that it keeps.
+// handshake, its lines numbered from 1. It reads in up to five times, and holds a number for each line that it keeps.
 // The error is a *[TapeError], or one of in or out, or says that there is no such session or exchange.
-func trimTape(in io.ReadSeeker, name string, out io.Writer, o TapeToolOptions) error {
+func trimTape(in io.ReaderAt, name string, out io.Writer, o TapeToolOptions) error {
 	if o.Session == 0 && o.Exchange == 0 {
 		return errors.New("trim wants -session or -exchange")
 	}
 	pass := func(f func(e *Entry) error) (*TapeReader, error) {
-		if _, err := in.Seek(0, io.SeekStart); err != nil {
-			return nil, err
-		}
-		tape, err := NewTapeReader(in, name, o.Max)
+		tape, err := namedTape{name, in}.reader(o.Max)
 		if err != nil {
 			return nil, err
 		}
 		return tape, tape.Each(f)
 	}
 	t := tapeTrim{session: o.Session, exchange: o.Exchange, eras: []string{}}
-	if o.Exchange != 0 {
+	for found := int64(0); found != t.exchange; {
+		found = t.exchange
 		switch _, err := pass(t.resolve); {
 		case err == nil:
 			return fmt.Errorf("%s: line seq %d is no message of an exchange", name, o.Exchange)
@@ -76,8 +74,8 @@ type tapeTrim struct {
 	eras      []string
 }
 
-// resolve makes t.exchange, the Seq of any message, that of the call in whose exchange it travelled, and t.session its
-// session. It returns io.EOF once it has.
+// resolve makes t.exchange, the Seq of any message, that of the call in whose exchange it travelled, or of the call as it
+// came, before a rule changed it, and t.session its session. It returns io.EOF once it has.
 func (t *tapeTrim) resolve(e *Entry) error {
 	if e.Seq != t.exchange || e.Kind != lineMsg {
 		return nil

@@ -41,6 +41,7 @@ type verifier struct {
 	proxy  *Proxy
 	spoken map[string]string // by era of the tape: the one in which the server is spoken to, once that is known
 	report *VerifyReport
+	stop   context.CancelCauseFunc // ends all with an error of the tape, or a *[VerifyServerError]
 }
 
 const (
@@ -50,14 +51,8 @@ const (
 )
 
 // Verify makes the calls on the tape again, which errors call name, to the server that dialer reaches, and compares the
-// answers. The recorded sessions come one after the other, each in a conversation of its own; what belongs to no session
-// counts as one. The calls of a session come in recorded order, each when the one before is answered, also those that
-// were once in flight together. What the client said during a call (answers to the server's requests, a cancellation)
-// it says during that call, after as many messages of the server as then. A subscription stays open until its client
-// ended it, or else to the end of its session. A client that had seen lists change, or been asked something, outside of
-// any call, waits for that again before it goes on, 5 seconds in all of a session.
-//
-// The tape is read once for an index of small records, and each message again when its turn comes.
+// answers, in the order and by the rules of docs/tape.md. The tape is read once for an index of small records, and each
+// message again when its turn comes.
 //
 // The error is a *[TapeError] for what is no tape, a *[VerifyServerError] if the server never answered a handshake, and
 // else that of ctx or of the tape. With an error of ctx there is a report of what was compared until then.
@@ -77,23 +72,27 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 		verifyIndex: index, o: o, same: newSameKinds(o.Same), spoken: map[string]string{},
 		report: &VerifyReport{Tape: name, Counts: map[Outcome]int{}, Warnings: index.warnings},
 	}
-	v.proxy = NewProxy(dialer, Bounds{Sessions: 2, Calls: maxTalkCalls, CallTimeout: o.Timeout}, o.Log, notesExchange)
+	run, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	v.stop = stop
+	v.proxy = NewProxy(dialer, Bounds{Sessions: 2, Calls: maxTalkCalls, CallTimeout: o.Timeout}, o.Log)
 	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { // nothing waits for a server that does not read
+	unhook := context.AfterFunc(run, func() { // nothing waits for a server that does not read
 		defer close(ended)
 		v.proxy.Sessions.EndAll(errShutdown)
 	})
 	defer func() {
-		if !stop() {
+		if !unhook() {
 			<-ended
 		}
 		v.proxy.Close()
 	}()
 	for _, s := range v.sessions {
-		if err = v.play(ctx, s); err != nil {
+		if v.play(run, s); run.Err() != nil {
 			break
 		}
 	}
+	err = context.Cause(run)
 	v.report.Eras = slices.Compact(slices.Sorted(maps.Values(v.spoken)))
 	if v.report.Interrupted = ctx.Err() != nil && err != nil; err != nil && !v.report.Interrupted {
 		return nil, err
@@ -101,35 +100,34 @@ func Verify(ctx context.Context, tape io.ReaderAt, name string, dialer Dialer, o
 	return v.report, err
 }
 
-// notesExchange is an interceptor that notes in whose exchange a message of the server travels.
-func notesExchange(_ context.Context, s *Session, m *Message) (*Message, error) {
-	if m.Dir == ToServer || m.Kind == Response {
-		return m, nil
+// message reads what is at a place of the tape. If that fails, what it returns says nothing, and the verification ends.
+func (v *verifier) message(at messageAt) *Message {
+	m, err := v.tape.message(at)
+	if err != nil {
+		v.stop(err)
 	}
-	noted := *m
-	noted.Within = s.within(m)
-	return &noted, nil
+	return cmp.Or(m, &Message{})
 }
 
-// play plays one recorded session.
-func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
+// play plays one recorded session, up to the end of ctx.
+func (v *verifier) play(ctx context.Context, s *verifySession) {
 	t := v.talk(s)
-	for i := 0; i < len(s.steps) && err == nil; i++ {
-		switch step := s.steps[i]; {
+	for _, step := range s.steps {
+		switch {
 		case step.tell.size > 0:
-			err = t.tell(ctx, step.tell)
+			t.tell(ctx, step.tell)
 		case step.await != "":
-			err = t.expect(ctx, step.await)
+			t.expect(ctx, step.await)
 		case step.ends:
-			err = t.unsubscribe(ctx, step.exchange)
+			t.unsubscribe(ctx, step.exchange)
 		default:
-			err = t.call(ctx, step.exchange)
+			t.call(ctx, step.exchange)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	if err == nil {
-		err = t.hangUp(ctx)
-	}
-	t.close()
+	t.hangUp(ctx)
 	for _, run := range t.open { // only when ctx has ended
 		run.check.fail(outcomeSkipped, "interrupted")
 	}
@@ -137,5 +135,4 @@ func (v *verifier) play(ctx context.Context, s *verifySession) (err error) {
 		t.finish(c)
 	}
 	v.report.Carried += len(t.carried.used)
-	return err
 }

@@ -19,77 +19,70 @@ const (
 )
 
 // call makes a recorded call again and compares the answer.
-func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) (err error) {
-	m, err := t.v.tape.message(x.call)
-	if err != nil {
-		return err
-	}
+func (t *verifyTalk) call(ctx context.Context, x *verifyExchange) {
+	m := t.v.message(x.call)
 	check := &VerifyCheck{Seq: x.seq, Session: t.plan.number, Method: shorten(m.Method), Name: shorten(selectorOf(m))}
 	t.checks = append(t.checks, check)
 	if reason := t.skips(x, m); reason != "" {
 		check.fail(outcomeSkipped, reason)
 		t.skipped = true
-		return t.lose(x)
+		t.lose(x)
+		return
 	}
 	began := time.Now()
 	defer func() {
-		if check.Took = time.Since(began); err != nil {
+		if check.Took = time.Since(began); ctx.Err() != nil {
 			check.fail(outcomeSkipped, "interrupted")
 		}
 	}()
 	if m.Method == methodInitialize {
 		t.plan.hello = m.Params
-		if err := t.hangUp(ctx); err != nil { // another client's conversation, without a session id
-			return err
-		}
+		t.hangUp(ctx) // another client's conversation, without a session id
 	}
-	if err := t.connect(ctx); err != nil {
-		return err
-	}
-	if t.gone != "" {
+	t.connect(ctx)
+	if t.gone != "" || ctx.Err() != nil {
 		check.fail(outcomeMissing, t.gone)
-		return nil
+		return
 	}
 	method, params := m.Method, t.carried.apply(m.Params)
 	if t.bridged() {
 		if method, params = t.inOtherEra(m.Method, params); method == "" {
 			check.fail(outcomeSkipped, "the era that the server speaks has no such call")
-			return nil
+			return
 		}
 	}
 	run := &running{check: check, exchange: x}
 	toSession := t.bridged() && t.live == eraSession
 	switch {
 	case x.listens:
-		return t.subscribe(ctx, params, run)
+		t.subscribe(ctx, params, run)
+		return
 	case m.Method == methodInitialize || m.Method == methodDiscover && t.plan.era == eraStateless:
 		run.response, run.heard, run.flooded = t.hello.response, t.hello.heard, t.hello.flooded
 	case toSession && x.first != nil:
 		// The server asked during the first call what it asked on the tape in the answer to that.
 		if run.response = x.first.live; x.continued {
 			check.fail(outcomeSkipped, "asked and answered within another call")
-			return nil
+			return
 		}
 	case t.bridged() && !toSession:
-		err = t.withInput(ctx, method, params, run)
+		t.withInput(ctx, method, params, run)
 	default:
-		err = t.exchange(ctx, method, params, run)
+		t.exchange(ctx, method, params, run)
 	}
-	if err != nil {
-		return err
+	if ctx.Err() == nil {
+		t.answered(m, run)
 	}
-	return t.answered(m, run)
 }
 
 // exchange makes a call and waits for the answer, which says so if the server is gone. A call during which the server says
 // more than is kept is given up: it might never end.
-func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) error {
+func (t *verifyTalk) exchange(ctx context.Context, method, params string, run *running) {
 	t.begin(ctx, method, params, run)
-	err := t.await(ctx, run, func() bool { return run.response != nil || run.flooded })
-	if err == nil && run.response == nil && run.flooded {
+	t.await(ctx, run, func() bool { return run.response != nil || run.flooded })
+	if run.response == nil && run.flooded {
 		t.cancel(ctx, run)
 	}
-	return err
 }
 
 func refusalText(e *Error) string {
@@ -100,26 +93,26 @@ func refusalText(e *Error) string {
 }
 
 // subscribe begins a subscription and waits for the first that the server says on it.
-func (t *verifyTalk) subscribe(ctx context.Context, params string, run *running) error {
+func (t *verifyTalk) subscribe(ctx context.Context, params string, run *running) {
 	t.open = append(t.open, run)
 	t.begin(ctx, methodListen, params, run)
-	return t.listen(ctx, run, min(1, len(run.exchange.said)))
+	t.listen(ctx, run, min(1, len(run.exchange.said)))
 }
 
 // listen waits until n messages have come on a subscription, or its end.
-func (t *verifyTalk) listen(ctx context.Context, run *running, n int) error {
-	return t.patiently(ctx, t.v.o.Timeout, run, func() bool { return run.response != nil || run.flooded || len(run.heard) >= n })
+func (t *verifyTalk) listen(ctx context.Context, run *running, n int) {
+	t.patiently(ctx, t.v.o.Timeout, run, func() bool { return run.response != nil || run.flooded || len(run.heard) >= n })
 }
 
 // unsubscribe waits until as much came on a subscription as is on the tape, and ends it, unless it has ended.
-func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
+func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) {
 	i := slices.IndexFunc(t.open, func(run *running) bool { return run.exchange == x })
 	if i < 0 {
-		return nil
+		return
 	}
 	run := t.open[i]
-	if err := t.listen(ctx, run, len(x.said)); err != nil {
-		return err
+	if t.listen(ctx, run, len(x.said)); ctx.Err() != nil {
+		return
 	}
 	t.open = slices.Delete(t.open, i, i+1)
 	t.sequence(run)
@@ -129,20 +122,19 @@ func (t *verifyTalk) unsubscribe(ctx context.Context, x *verifyExchange) error {
 	case r.Refusal != nil:
 		run.check.fail(outcomeMissing, refusalText(r.Refusal))
 	case r.Error != "":
-		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(t.v.redacted(r).Error)})
+		run.check.diffs = append(run.check.diffs, Difference{Pointer{"error"}, absent{}, decodeJSON(redactedBy(t.v.o.Redact, r).Error)})
 	}
-	return nil
 }
 
 // answered compares the answer to run with the recorded one.
-func (t *verifyTalk) answered(m *Message, run *running) error {
+func (t *verifyTalk) answered(m *Message, run *running) {
 	x, check, live := run.exchange, run.check, run.response
 	t.sequence(run)
 	switch {
 	case live == nil && run.flooded:
 		check.fail(outcomeExtra, "given up")
 	case x.ended && live == nil:
-		return nil // as then: nobody waits for an answer
+		return // as then: nobody waits for an answer
 	case live == nil:
 		check.fail(outcomeMissing, "no answer")
 	case live.Refusal != nil && live.Refusal.Code == 504:
@@ -154,16 +146,11 @@ func (t *verifyTalk) answered(m *Message, run *running) error {
 	case t.bridged() && t.live == eraSession && x.continued:
 		x.live = live // compared with what the call is answered that brings the input
 	default:
-		was, err := t.v.tape.message(x.response)
-		if err != nil {
-			return err
-		}
-		t.contrast(m, check, was, live)
+		t.contrast(m, check, t.v.message(x.response), live)
 	}
 	if check.Outcome != "" {
-		return t.lose(x)
+		t.lose(x)
 	}
-	return nil
 }
 
 // handshake is the call that begins a conversation in the era live, with what the client on the tape said.
@@ -181,13 +168,9 @@ func (s *verifySession) handshake(live string) (method, params string) {
 
 // inOtherEra is a call of the tape as a server of the other era has it; the method is "" if that has no such call.
 func (t *verifyTalk) inOtherEra(method, params string) (string, string) {
-	switch method {
-	case methodPing, methodSetLevel, methodListen, "resources/subscribe", "resources/unsubscribe":
+	none := []string{methodPing, methodSetLevel, methodListen, "resources/subscribe", "resources/unsubscribe"}
+	if slices.Contains(none, method) || method == methodDiscover && t.live == eraStateless { // of a client that went on in the older one
 		return "", ""
-	case methodDiscover:
-		if t.live == eraStateless { // of a client that went on in the older one
-			return "", ""
-		}
 	}
 	_, hello := t.plan.handshake(eraStateless)
 	return method, inEra(params, member(hello, "_meta"), t.live)
@@ -218,43 +201,40 @@ func inEra(params, hello, live string) string {
 
 // withInput makes a call to a server of 2026-07-28. What that asks in its answer is answered as the client on the tape
 // answered the server's requests.
-func (t *verifyTalk) withInput(ctx context.Context, method, params string, run *running) error {
+func (t *verifyTalk) withInput(ctx context.Context, method, params string, run *running) {
 	round := params
 	for range maxInputAsked {
 		run.response = nil
-		if err := t.exchange(ctx, method, round, run); err != nil || run.response == nil || !asksForInput(run.response.Result) {
-			return err
+		if t.exchange(ctx, method, round, run); run.response == nil || !asksForInput(run.response.Result) {
+			return
 		}
-		responses, err := t.inputs(run)
-		if err != nil || responses == "" {
-			return err
+		responses := t.inputs(run)
+		if responses == "" {
+			return
 		}
 		round = withMember(params, "inputResponses", responses)
 		if state := member(run.response.Result, "requestState"); state != "" {
 			round = withMember(round, "requestState", state)
 		}
 	}
-	return nil
 }
 
 // inputs answers what the server asks in its answer to run, "" if there is something that is not on the tape.
-func (t *verifyTalk) inputs(run *running) (responses string, err error) {
+func (t *verifyTalk) inputs(run *running) (responses string) {
 	responses = "{}"
 	eachMember(member(run.response.Result, "inputRequests"), func(key, request string) {
 		method, _ := unquote(member(request, "method"))
 		run.hear(method)
 		q := t.recorded(method, run)
-		if q == nil || responses == "" || err != nil {
+		if q == nil || responses == "" {
 			responses = ""
 			return
 		}
 		q.used = true
-		var answer string
-		if _, answer, err = t.v.question(q); err == nil {
-			responses = withMember(responses, key, cmp.Or(member(answer, "result"), "{}"))
-		}
+		_, answer := t.v.question(q)
+		responses = withMember(responses, key, cmp.Or(member(answer, "result"), "{}"))
 	})
-	return responses, err
+	return responses
 }
 
 // skips says why a recorded call is not made again, "" if it is.
@@ -262,7 +242,7 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message) string {
 	switch {
 	case x.local:
 		return "the proxy had refused it"
-	case m.Method == "tools/call" && !t.v.allowed(m.Name):
+	case m.Method == "tools/call" && !t.v.o.AllowDestructive && !t.v.readOnly[m.Name] && !slices.Contains(t.v.o.Allow, m.Name):
 		return "not recorded with readOnlyHint: true; see -allow and -allow-destructive"
 	case x.listens: // it ends without an answer, or with one of the proxy
 	case x.refused:
@@ -278,16 +258,5 @@ func (t *verifyTalk) skips(x *verifyExchange, m *Message) string {
 	return t.carried.lacks(m.Params)
 }
 
-// allowed reports whether a tool may be called.
-func (v *verifier) allowed(tool string) bool {
-	return v.o.AllowDestructive || v.readOnly[tool] || slices.Contains(v.o.Allow, tool)
-}
-
 // lose notes which values there are none of because there is no live answer to a call.
-func (t *verifyTalk) lose(x *verifyExchange) error {
-	m, err := t.v.tape.message(x.response)
-	if m != nil && err == nil {
-		t.carried.lose(m.Result)
-	}
-	return err
-}
+func (t *verifyTalk) lose(x *verifyExchange) { t.carried.lose(t.v.message(x.response).Result) }

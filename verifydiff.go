@@ -16,22 +16,10 @@ const (
 	maxExtra       = 100  // of what the server said in addition during one call, in a report
 )
 
-// redacted is m with its secrets replaced as on the tape.
-func (v *verifier) redacted(m *Message) *Message {
-	text := v.o.Redact(m.Raw)
-	if text == m.Raw {
-		return m
-	}
-	if r, err := Parse(text); err == nil {
-		return r
-	}
-	return m
-}
-
 // contrast compares a live answer to the call m with the recorded one.
 func (t *verifyTalk) contrast(m *Message, check *VerifyCheck, was, live *Message) {
 	f := answerForm{method: m.Method, bridged: t.bridged()}
-	a, b := f.of(was), f.of(t.v.redacted(live))
+	a, b := f.of(was), f.of(redactedBy(t.v.o.Redact, live))
 	t.carried.learn(a, f.of(live), b, "")
 	t.compare(check, nil, a, b)
 }
@@ -154,29 +142,26 @@ func (f answerForm) protocol(result map[string]any) {
 
 // lists makes objects of lists whose order means nothing, with the names of what is in them as keys.
 func (f answerForm) lists(result map[string]any) {
-	for _, list := range [...][3]string{
-		{"tools/list", "tools", "name"}, {"prompts/list", "prompts", "name"},
-		{"resources/list", "resources", "uri"}, {"resources/templates/list", "resourceTemplates", "uriTemplate"},
-	} {
-		if f.method != list[0] {
-			continue
-		}
-		elements, isList := result[list[1]].([]any)
-		byName := map[string]any{}
-		for _, element := range elements {
-			object, _ := element.(map[string]any)
-			name, ok := object[list[2]].(string)
-			if _, twice := byName[name]; !ok || twice {
-				return
-			}
-			byName[name] = element
-			schemaSets(object["inputSchema"])
-			schemaSets(object["outputSchema"])
-		}
-		if isList {
-			result[list[1]] = byName
-		}
+	list := map[string][2]string{
+		"tools/list": {"tools", "name"}, "prompts/list": {"prompts", "name"},
+		"resources/list": {"resources", "uri"}, "resources/templates/list": {"resourceTemplates", "uriTemplate"},
+	}[f.method]
+	elements, isList := result[list[0]].([]any)
+	if !isList {
+		return
 	}
+	byName := map[string]any{}
+	for _, element := range elements {
+		object, _ := element.(map[string]any)
+		name, ok := object[list[1]].(string)
+		if _, twice := byName[name]; !ok || twice {
+			return
+		}
+		byName[name] = element
+		schemaSets(object["inputSchema"])
+		schemaSets(object["outputSchema"])
+	}
+	result[list[0]] = byName
 }
 
 // schemaSets makes objects of what is a set in a JSON schema. One type is a set too, and a number may be an integer.

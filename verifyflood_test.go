@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,5 +150,35 @@ func TestVerifyUnanswered(t *testing.T) {
 		if !step.exchange.together {
 			t.Fatalf("seq %d counts as alone", step.exchange.seq)
 		}
+	}
+}
+
+// A fadingTape cannot be read any more once it was read to its end.
+type fadingTape struct {
+	*strings.Reader
+	read bool
+}
+
+func (f *fadingTape) ReadAt(p []byte, off int64) (int, error) {
+	if f.read {
+		return 0, errors.New("no such disk")
+	}
+	n, err := f.Reader.ReadAt(p, off)
+	f.read = err == io.EOF
+	return n, err
+}
+
+// If the tape cannot be read, nothing more is sent, and there is no report.
+func TestVerifyTapeFails(t *testing.T) {
+	calls := 0
+	server := verifyStub(t, func(m *Message, _ func(string)) bool {
+		calls += btoi(m.Method == "tools/call")
+		return false
+	})
+	dialer := server.dialer()
+	defer dialer.Close()
+	r, err := Verify(t.Context(), &fadingTape{Reader: strings.NewReader(verifyTwoCalls())}, "t.jsonl", dialer, VerifyOptions{AllowDestructive: true})
+	if want := "t.jsonl: no such disk"; r != nil || err == nil || err.Error() != want || calls > 0 {
+		t.Errorf("got %v, %v and %d calls, want %s", r, err, calls, want)
 	}
 }

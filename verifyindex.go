@@ -6,8 +6,6 @@ package main
 import (
 	"cmp"
 	"hash/maphash"
-	"io"
-	"math"
 	"strings"
 )
 
@@ -43,14 +41,14 @@ type verifySession struct {
 type verifyStep struct {
 	exchange *verifyExchange
 	ends     bool
-	tell     lineAt
+	tell     messageAt
 	await    string // a method
 }
 
 // A verifyExchange is a call of the client with all that belongs to it.
 type verifyExchange struct {
 	seq            int64
-	call, response lineAt
+	call, response messageAt
 	said           []string        // methods of the server's requests and notifications
 	told           []toldLine      // what the client said meanwhile
 	first          *verifyExchange // the call that was answered with a question, if this one brings the answer
@@ -65,7 +63,7 @@ type verifyExchange struct {
 
 // A toldLine is what the client said once the server had said a number of things; no line is that it cancelled the call.
 type toldLine struct {
-	at    lineAt
+	at    messageAt
 	after int
 }
 
@@ -75,14 +73,14 @@ type verifyQuestion struct {
 	exchange *verifyExchange // nil for none
 	place    int             // in what was said there
 	key      string          // in the inputRequests of an answer; "" if it was sent as a request
-	at       lineAt          // of the message that it is, or is in
-	answer   lineAt          // likewise
+	at       messageAt       // of the message that it is, or is in
+	answer   messageAt       // likewise
 	used     bool            // it came again
 }
 
 // newVerifyIndex reads a tape whose messages have at most max bytes.
 func newVerifyIndex(tape namedTape, max int) (*verifyIndex, error) {
-	r, err := NewTapeReader(io.NewSectionReader(tape, 0, math.MaxInt64), tape.Name, 2*max+lineBuffer)
+	r, err := tape.reader(2*max + lineBuffer)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +209,7 @@ func (x *verifyIndex) addTold(s *verifySession, e *Entry, m *Message) {
 		if within.listens {
 			s.steps = append(s.steps, verifyStep{exchange: within, ends: true})
 		} else {
-			within.told = append(within.told, toldLine{lineAt{}, len(within.said)})
+			within.told = append(within.told, toldLine{messageAt{}, len(within.said)})
 		}
 	case e.Local:
 	case within != nil:
@@ -255,22 +253,4 @@ func (x *verifyIndex) annotated(m *Message) {
 		was, known := x.readOnly[name]
 		x.readOnly[name] = annotations["readOnlyHint"] == true && (was || !known)
 	}
-}
-
-// question reads the params of a question, and an object with the result or error that is the answer; "" for none.
-func (x *verifyIndex) question(q *verifyQuestion) (params, answer string, err error) {
-	was, err := x.tape.message(q.at)
-	if err != nil || q.answer.size == 0 {
-		return "", "", err
-	}
-	told, err := x.tape.message(q.answer)
-	switch {
-	case err != nil:
-		return "", "", err
-	case q.key != "":
-		return "", `{"result":` + cmp.Or(member(member(told.Params, "inputResponses"), q.key), "{}") + `}`, nil
-	case told.Error != "":
-		return was.Params, `{"error":` + told.Error + `}`, nil
-	}
-	return was.Params, `{"result":` + told.Result + `}`, nil
 }

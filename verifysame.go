@@ -91,7 +91,7 @@ func (c *carriedValues) add(was string, live carriedValue) {
 
 // lose notes that the opaque values of a recorded result did not come.
 func (c *carriedValues) lose(result string) {
-	mapStrings(decodeJSON(result), "", func(key, was string) string {
+	mapStrings(decodeJSON(result), "", func(key, was string) any {
 		if _, known := c.live[was]; !known && isOpaque(key) {
 			c.add(was, carriedValue{lost: true})
 		}
@@ -101,7 +101,7 @@ func (c *carriedValues) lose(result string) {
 
 // lacks says why params cannot be sent, "" if they can.
 func (c *carriedValues) lacks(params string) (reason string) {
-	mapStrings(decodeJSON(params), "", func(_, was string) string {
+	mapStrings(decodeJSON(params), "", func(_, was string) any {
 		if live, known := c.live[was]; live.lost {
 			reason = "needs a value from an answer that did not come"
 		} else if !known && placeholder.MatchString(was) {
@@ -115,7 +115,7 @@ func (c *carriedValues) lacks(params string) (reason string) {
 // apply returns params with the live values in place of the recorded ones, where a whole string is one.
 func (c *carriedValues) apply(params string) string {
 	changed := false
-	v := mapStrings(decodeJSON(params), "", func(_, was string) string {
+	v := mapStrings(decodeJSON(params), "", func(_, was string) any {
 		live, known := c.live[was]
 		if !known || live.lost {
 			return was
@@ -127,24 +127,6 @@ func (c *carriedValues) apply(params string) string {
 		return encodeJSON(v)
 	}
 	return params
-}
-
-// mapStrings puts in place of each string in v, a value of [decodeJSON] that is the member key of an object, or "", what f
-// returns, which is given the string and the key of the member that it is.
-func mapStrings(v any, key string, f func(key, s string) string) any {
-	switch v := v.(type) {
-	case string:
-		return f(key, v)
-	case map[string]any:
-		for k, inner := range v {
-			v[k] = mapStrings(inner, k, f)
-		}
-	case []any:
-		for i := range v {
-			v[i] = mapStrings(v[i], "", f)
-		}
-	}
-	return v
 }
 
 // isOpaque reports whether the value of a member of this name is for the server alone to understand.
@@ -175,8 +157,8 @@ func (c *carriedValues) equal(at Pointer, a, b any) bool {
 
 // sameKinds are the kinds of values that count as equal although they differ.
 type sameKinds struct {
-	uuid, time, path, number bool
-	tolerance                float64 // of numbers, relative to the larger one
+	kinds     map[string]bool // uuid, time, path, number
+	tolerance float64         // of numbers, relative to the larger one
 }
 
 var (
@@ -190,19 +172,12 @@ var (
 
 // newSameKinds makes the kinds of a list as -same has it.
 func newSameKinds(list []string) *sameKinds {
-	k := &sameKinds{}
+	k := &sameKinds{kinds: map[string]bool{}}
 	for _, kind := range list {
-		name, value, _ := strings.Cut(kind, ":")
-		switch name {
-		case "uuid":
-			k.uuid = true
-		case "time":
-			k.time = true
-		case "path":
-			k.path = true
-		case "number":
-			k.number = true
-			k.tolerance, _ = strconv.ParseFloat(value, 64)
+		name, tolerance, _ := strings.Cut(kind, ":")
+		k.kinds[name] = true
+		if name == "number" {
+			k.tolerance, _ = strconv.ParseFloat(tolerance, 64)
 		}
 	}
 	return k
@@ -214,14 +189,14 @@ func (k *sameKinds) equal(a, b any) bool {
 	is, bothText := b.(string)
 	if isText && bothText {
 		was, is = k.masked(was), k.masked(is)
-		return was == is || k.number && k.numbers(was, is)
+		return was == is || k.kinds["number"] && k.numbers(was, is)
 	}
 	x, isNumber := a.(json.Number)
 	y, bothNumbers := b.(json.Number)
 	if !isNumber || !bothNumbers {
 		return false
 	}
-	return k.number && k.close(string(x), string(y)) || k.time && isEpoch(string(x)) && len(x) == len(y) && isEpoch(string(y))
+	return k.kinds["number"] && k.close(string(x), string(y)) || k.kinds["time"] && isEpoch(string(x)) && len(x) == len(y) && isEpoch(string(y))
 }
 
 // isEpoch reports whether a number may be a time: seconds or milliseconds since 1970, from 2001 on.
@@ -231,13 +206,13 @@ func isEpoch(n string) bool {
 
 // masked is a text with one sign for all values of a kind; of a path its last name is left.
 func (k *sameKinds) masked(s string) string {
-	if k.uuid {
+	if k.kinds["uuid"] {
 		s = sameUUID.ReplaceAllString(s, "«uuid»")
 	}
-	if k.time {
+	if k.kinds["time"] {
 		s = sameTime.ReplaceAllString(s, "«time»")
 	}
-	if !k.path {
+	if !k.kinds["path"] {
 		return s
 	}
 	return samePath.ReplaceAllStringFunc(s, func(found string) string {

@@ -84,10 +84,10 @@ func (t *verifyTalk) bridged() bool { return t.live != t.plan.era }
 
 // connect begins a conversation with a handshake, if there is none, in the era that the server speaks: that of the tape if
 // it accepts or has accepted that, else the other one. If it refuses both, what it says in that of the tape is compared.
-// The error is a *[VerifyServerError] if no server ever answered.
-func (t *verifyTalk) connect(ctx context.Context) error {
+// If no server ever answered, the verification ends.
+func (t *verifyTalk) connect(ctx context.Context) {
 	if t.s != nil || t.gone != "" {
-		return nil
+		return
 	}
 	own, other := eraSession, eraStateless
 	if t.plan.era == eraStateless {
@@ -104,15 +104,16 @@ func (t *verifyTalk) connect(ctx context.Context) error {
 		failed = cmp.Or(failed, err)
 		switch last := i == len(tries)-1; {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return
 		case err == nil && (last || t.hello.response.Result != ""):
 			t.v.spoken[own] = live
 			if live == eraSession && t.hello.response.Result != "" {
 				t.send(ctx, `"method":"`+methodInitialized+`"`)
 			}
-			return nil
+			return
 		case last && len(t.v.spoken) == 0:
-			return &VerifyServerError{failed}
+			t.v.stop(&VerifyServerError{failed})
+			return
 		case last:
 			t.gone = failed.Error()
 		case err != nil && i == 0:
@@ -120,7 +121,6 @@ func (t *verifyTalk) connect(ctx context.Context) error {
 		}
 		t.close()
 	}
-	return nil
 }
 
 // shake begins a conversation with the handshake of an era. The error says why there is no answer.
@@ -134,10 +134,8 @@ func (t *verifyTalk) shake(ctx context.Context, live string) error {
 	method, params := t.plan.handshake(live)
 	t.begin(ctx, method, params, run)
 	patience := min(handshakeTimeout, t.v.o.Timeout)
-	err := t.patiently(ctx, patience, run, func() bool { return run.response != nil })
+	t.patiently(ctx, patience, run, func() bool { return run.response != nil })
 	switch {
-	case err != nil:
-		return err
 	case run.response == nil:
 		return fmt.Errorf("no answer to %s within %v", method, patience)
 	case run.response.Refusal != nil:
@@ -153,14 +151,11 @@ func (t *verifyTalk) dial(ctx context.Context) (err error) {
 }
 
 // hangUp ends the conversation when all has come that is to come.
-func (t *verifyTalk) hangUp(ctx context.Context) error {
-	for len(t.open) > 0 {
-		if err := t.unsubscribe(ctx, t.open[0].exchange); err != nil {
-			return err
-		}
+func (t *verifyTalk) hangUp(ctx context.Context) {
+	for len(t.open) > 0 && ctx.Err() == nil {
+		t.unsubscribe(ctx, t.open[0].exchange)
 	}
 	t.close()
-	return nil
 }
 
 // close ends the conversation and waits for that.
@@ -190,8 +185,11 @@ func methodMembers(method, params string) string {
 	return `"method":` + quote(method) + `,"params":` + params
 }
 
-// send passes a message with these members to the server. What becomes of it comes back as a message.
+// send passes a message with these members to the server, unless ctx has ended. What becomes of it comes back as a message.
 func (t *verifyTalk) send(ctx context.Context, members string) {
+	if ctx.Err() != nil {
+		return
+	}
 	m, err := Parse(`{"jsonrpc":"2.0",` + members + `}`)
 	if err != nil {
 		t.v.o.Log.Warn("message not sent", "error", err)
@@ -206,48 +204,40 @@ func (t *verifyTalk) cancel(ctx context.Context, run *running) {
 }
 
 // await takes in what the server says until enough reports true, or the client cancels the call as on the tape, and sends
-// meanwhile what the client said during the recorded exchange. The error is that of ctx or of the tape.
-func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool) error {
+// meanwhile what the client said during the recorded exchange.
+func (t *verifyTalk) await(ctx context.Context, run *running, enough func() bool) {
 	for ctx.Err() == nil { // when it has ended, what comes says only that
 		for x := run.exchange; run.told < len(x.told) && len(run.heard) >= x.told[run.told].after; {
 			told := x.told[run.told].at
 			run.told++
-			if told == (lineAt{}) {
+			if told == (messageAt{}) {
 				t.cancel(ctx, run)
-				return nil
+				return
 			}
-			if err := t.tell(ctx, told); err != nil {
-				return err
-			}
+			t.tell(ctx, told)
 		}
 		if enough() {
-			return nil
+			return
 		}
 		select {
 		case m := <-t.conn.queue:
 			t.conn.size.Add(-int64(len(m.Raw)))
-			if err := t.take(ctx, m, run); err != nil {
-				return err
-			}
+			t.take(ctx, m, run)
 			run.flooded = t.conn.lost.Swap(false) || run.flooded
 		case <-ctx.Done():
 		}
 	}
-	return ctx.Err()
 }
 
-// patiently is await for as long as patience. It is no error if that is over.
-func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run *running, enough func() bool) error {
-	patient, cancel := context.WithTimeout(ctx, patience)
+// patiently is await for as long as patience.
+func (t *verifyTalk) patiently(ctx context.Context, patience time.Duration, run *running, enough func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := t.await(patient, run, enough); err != nil && patient.Err() == nil {
-		return err
-	}
-	return ctx.Err()
+	t.await(ctx, run, enough)
 }
 
 // take takes in one message of the server, while current is the call in flight.
-func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) error {
+func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) {
 	id := ""
 	if m.Kind == Response {
 		id = m.ID
@@ -275,35 +265,46 @@ func (t *verifyTalk) take(ctx context.Context, m *Message, current *running) err
 			owner.hear(m.Method)
 		}
 		if m.Kind == Call {
-			return t.question(ctx, m, owner)
+			t.question(ctx, m, owner)
 		}
 	}
-	return nil
 }
 
 // question answers a request of the server as the recorded client answered one like it.
-func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) error {
+func (t *verifyTalk) question(ctx context.Context, m *Message, owner *running) {
 	q := t.recorded(m.Method, owner)
 	if q == nil {
 		if owner == nil || owner.exchange.together {
 			t.extra(m.Method)
 		}
 		t.send(ctx, `"id":`+m.ID+`,"error":{"code":`+strconv.Itoa(codeMethodNotFound)+`,"message":"no answer to this is on the tape"}`)
-		return nil
+		return
 	}
 	q.used = true
-	params, answer, err := t.v.question(q)
-	if err != nil {
-		return err
-	}
+	params, answer := t.v.question(q)
 	if owner != nil && owner.exchange == q.exchange && !t.bridged() {
 		at := Pointer{"requests", strconv.Itoa(q.place), "params"}
-		t.compare(owner.check, at, decodeJSON(params), decodeJSON(t.v.redacted(m).Params))
+		t.compare(owner.check, at, decodeJSON(params), decodeJSON(redactedBy(t.v.o.Redact, m).Params))
 	}
 	if answer != "" { // else the recorded client gave none either
 		t.send(ctx, `"id":`+m.ID+`,`+strings.TrimPrefix(strings.TrimSuffix(t.carried.apply(answer), "}"), "{"))
 	}
-	return nil
+}
+
+// question reads the params of a question, and an object with the result or error that is the answer; "" for none.
+func (v *verifier) question(q *verifyQuestion) (params, answer string) {
+	params = v.message(q.at).Params
+	if q.answer.size == 0 {
+		return params, ""
+	}
+	switch told := v.message(q.answer); {
+	case q.key != "":
+		return "", `{"result":` + cmp.Or(member(member(told.Params, "inputResponses"), q.key), "{}") + `}`
+	case told.Error != "":
+		return params, `{"error":` + told.Error + `}`
+	default:
+		return params, `{"result":` + told.Result + `}`
+	}
 }
 
 // recorded finds a question on the tape that has not come again yet, and that may be the one that came during owner: one
@@ -335,31 +336,23 @@ func (t *verifyTalk) extra(method string) {
 }
 
 // expect waits until the server says what it said on the tape, outside of any call, before the client went on.
-func (t *verifyTalk) expect(ctx context.Context, method string) error {
+func (t *verifyTalk) expect(ctx context.Context, method string) {
 	t.came[method]--
 	if t.s == nil || t.s.Ended() || t.patience <= 0 || t.skipped && strings.HasSuffix(method, "/list_changed") {
-		return nil
+		return
 	}
 	began := time.Now()
-	err := t.patiently(ctx, t.patience, outside(), func() bool { return t.came[method] >= 0 })
+	t.patiently(ctx, t.patience, outside(), func() bool { return t.came[method] >= 0 })
 	t.patience -= time.Since(began)
-	return err
 }
 
 // tell sends a notification of the client, as far as the server's era has it.
-func (t *verifyTalk) tell(ctx context.Context, at lineAt) error {
-	m, err := t.v.tape.message(at)
-	if err != nil {
-		return err
+func (t *verifyTalk) tell(ctx context.Context, at messageAt) {
+	m := t.v.message(at)
+	t.connect(ctx)
+	if t.gone == "" && m.Method != methodInitialized && (!t.bridged() || m.Method != "notifications/roots/list_changed") {
+		t.send(ctx, methodMembers(m.Method, t.carried.apply(m.Params))) // else it is part of the handshake; not in that era
 	}
-	if err := t.connect(ctx); err != nil || t.gone != "" {
-		return err
-	}
-	if m.Method == methodInitialized || t.bridged() && m.Method == "notifications/roots/list_changed" {
-		return nil // it is part of the handshake; not in that era
-	}
-	t.send(ctx, methodMembers(m.Method, t.carried.apply(m.Params)))
-	return nil
 }
 
 const (
