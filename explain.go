@@ -188,7 +188,7 @@ func (e *explainer) show(x *Explanation, number string, line int, w *bufio.Write
 		fmt.Fprintln(w, encodeJSON(x))
 		return
 	}
-	if number != "1" {
+	if number != "1" && number != "1.1" {
 		w.WriteByte('\n')
 	}
 	x.print(w, "")

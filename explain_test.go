@@ -41,6 +41,15 @@ func explainText(t *testing.T, c *Config, rules, in string) (string, error) {
 	return out.String(), err
 }
 
+// TestExplainArrayFirst wants an empty line between messages, and none before them, also when they begin with an array.
+func TestExplainArrayFirst(t *testing.T) {
+	note := `{"jsonrpc":"2.0","method":"notifications/x"}`
+	got, err := explainText(t, &Config{}, `{"version": 1, "rules": []}`, "["+note+","+note+"]")
+	if err != nil || !strings.HasPrefix(got, "message 1.1 ") || !strings.Contains(got, "\n\nmessage 1.2 ") {
+		t.Errorf("got %v and\n%s", err, got)
+	}
+}
+
 func explainLimits(t *testing.T, list ...string) (limits []Limit) {
 	t.Helper()
 	for _, s := range list {
