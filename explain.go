@@ -257,7 +257,7 @@ func (e *explainer) meeting(m *Message) *meeting {
 func (e *explainer) unreadable(err error) *Explanation {
 	m := &Message{}
 	m.Dir, _ = parseDirection(e.c.Dir)
-	out := &Explanation{Kind: "none", Dir: m.Dir.String(), Outcome: fateRefused, Why: err.Error()}
+	out := &Explanation{Kind: "unreadable", Dir: m.Dir.String(), Outcome: fateRefused, Why: err.Error()}
 	if m.Dir == ToServer {
 		refusal := parseRefusal(err)
 		out.Answer = e.answer(refusal.answer(refusal.ID), ToClient)

@@ -50,6 +50,16 @@ func TestExplainArrayFirst(t *testing.T) {
 	}
 }
 
+// TestExplainWords wants no word that says nothing: not for what is no message, nor behind a log without a text.
+func TestExplainWords(t *testing.T) {
+	got, _ := explainText(t, &Config{}, `{"version": 1, "rules": [{"log": true}]}`, `3 {"jsonrpc":"2.0","method":"notifications/x"}`)
+	for _, want := range []string{"message 1 (line 1): unreadable, to-server\n", "  rule rule 1  log\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwant %s", got, want)
+		}
+	}
+}
+
 func explainLimits(t *testing.T, list ...string) (limits []Limit) {
 	t.Helper()
 	for _, s := range list {
