@@ -188,7 +188,7 @@ func (e *explainer) show(x *Explanation, number string, line int, w *bufio.Write
 		fmt.Fprintln(w, encodeJSON(x))
 		return
 	}
-	if number != "1" {
+	if number != "1" && number != "1.1" {
 		w.WriteByte('\n')
 	}
 	x.print(w, "")
@@ -257,7 +257,7 @@ func (e *explainer) meeting(m *Message) *meeting {
 func (e *explainer) unreadable(err error) *Explanation {
 	m := &Message{}
 	m.Dir, _ = parseDirection(e.c.Dir)
-	out := &Explanation{Kind: "none", Dir: m.Dir.String(), Outcome: fateRefused, Why: err.Error()}
+	out := &Explanation{Kind: "unreadable", Dir: m.Dir.String(), Outcome: fateRefused, Why: err.Error()}
 	if m.Dir == ToServer {
 		refusal := parseRefusal(err)
 		out.Answer = e.answer(refusal.answer(refusal.ID), ToClient)

@@ -41,6 +41,25 @@ func explainText(t *testing.T, c *Config, rules, in string) (string, error) {
 	return out.String(), err
 }
 
+// TestExplainArrayFirst wants an empty line between messages, and none before them, also when they begin with an array.
+func TestExplainArrayFirst(t *testing.T) {
+	note := `{"jsonrpc":"2.0","method":"notifications/x"}`
+	got, err := explainText(t, &Config{}, `{"version": 1, "rules": []}`, "["+note+","+note+"]")
+	if err != nil || !strings.HasPrefix(got, "message 1.1 ") || !strings.Contains(got, "\n\nmessage 1.2 ") {
+		t.Errorf("got %v and\n%s", err, got)
+	}
+}
+
+// TestExplainWords wants no word that says nothing: not for what is no message, nor behind a log without a text.
+func TestExplainWords(t *testing.T) {
+	got, _ := explainText(t, &Config{}, `{"version": 1, "rules": [{"log": true}]}`, `3 {"jsonrpc":"2.0","method":"notifications/x"}`)
+	for _, want := range []string{"message 1 (line 1): unreadable, to-server\n", "  rule rule 1  log\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwant %s", got, want)
+		}
+	}
+}
+
 func explainLimits(t *testing.T, list ...string) (limits []Limit) {
 	t.Helper()
 	for _, s := range list {

@@ -36,7 +36,7 @@ func (v *ruling) apply(x *meeting, r *Rule) {
 	case actFault:
 		v.fault(x, r)
 	case actLog:
-		v.trace(r, "log "+r.Text)
+		v.trace(r, joined("log", r.Text))
 	case actTag:
 		v.note(r, "tag "+r.Text)
 	}
