@@ -53,6 +53,9 @@ func (f *ruleFile) condition(n ruleNode) (c Condition) {
 	if c.Seed != nil && c.Chance == nil {
 		f.fail(nodes["seed"].at, "seed: means nothing without chance")
 	}
+	if c.Tools != nil && c.Prompts != nil {
+		f.fail(n.from, "tool and prompt: no message is about both")
+	}
 	if c.Tools != nil && !canMatch(c.Methods, methodCallTool) {
 		f.fail(nodes["method"].from, "method: never tools/call, which is what tool is about")
 	}

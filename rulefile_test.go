@@ -232,6 +232,7 @@ func TestParseRulesRefusesRule(t *testing.T) {
 		{`{"when": {"chance": 1, "seed": 9223372036854775808}, "log": true}`, `2:32: rule 2: seed: want a whole number from 0 to 9223372036854775807`},
 		{`{"when": {"seed": 7}, "log": true}`, `2:11: rule 2: seed: means nothing without chance`},
 		{`{"when": {"first": -1}, "log": true}`, `2:20: rule 2: first: want a whole number from 1 to 9223372036854775807`},
+		{`{"when": {"tool": "a", "prompt": "b"}, "log": true}`, `2:10: rule 2: tool and prompt: no message is about both`},
 		{`{"when": {"tool": "a", "method": ["prompts/*", "ping"]}, "log": true}`, `2:34: rule 2: method: never tools/call, which is what tool is about`},
 		{`{"when": {"prompt": "a", "method": "tools/call"}, "log": true}`, `2:36: rule 2: method: never prompts/get or completion/complete, which is what prompt is about`},
 		{`{"allow": 1}`, `2:11: rule 2: allow: want true`},

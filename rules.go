@@ -165,7 +165,8 @@ func (r *Rules) logged(x *meeting, rule *Rule, what string) {
 	if !r.Log.Enabled(context.Background(), level) {
 		return
 	}
-	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", x.name(), "dir", x.dir.String())
+	r.Log.Log(context.Background(), level, text, "rule", rule.Name, "what", what, "method", x.method(), "name", x.name(), "dir", x.dir.String(),
+		"session", x.session[:min(6, len(x.session))], "user", x.user) // the id is a secret, so only its start
 }
 
 const (
