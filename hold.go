@@ -114,12 +114,20 @@ func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {
 	}
 	p.hold(context.Background(), s, h, *before, func(alive bool) {
 		defer close(done)
-		if alive {
-			p.down(s, m, next, h.alone(), h.Err)
-		} else {
-			p.Log.Info("message to the client lost", "method", m.Method, "id", m.ID, "error", s.Reason())
-		}
+		p.goOn(s, m, next, h.alone(), h.Err, alive)
 	}, m.Reply != nil && m.Stream != nil && !m.Reply.Listens)
+}
+
+// goOn carries m, which was held, on to the client. A response whose call is over meanwhile, or the session, goes nowhere.
+func (p *Proxy) goOn(s *Session, m *Message, next int, out *Message, err error, alive bool) {
+	if alive && (!m.due || s.lookup(ToServer, m.ID) == m.Answers) {
+		p.down(s, m, next, out, err)
+		return
+	}
+	p.Log.Info("message to the client lost", "method", m.Method, "id", m.ID, "error", s.Reason())
+	if alive {
+		p.lost(s, m, answersNoCall)
+	}
 }
 
 // lose lets m vanish, but for what must be known of that: a call whose response is lost is in flight as before.
@@ -130,7 +138,9 @@ func (p *Proxy) lose(s *Session, m *Message, l *Loss) {
 		return
 	}
 	switch {
-	case m.Kind == Response && m.Answers != nil: // whoever asked waits on
+	case m.due: // whoever asked waits on
+		s.abandon(m.Answers)
+	case m.Kind == Response && m.Answers != nil:
 		s.book(ToServer+ToClient-m.Dir, m.Answers)
 		s.abandon(m.Answers)
 	case m.own != nil:
@@ -142,8 +152,14 @@ func (p *Proxy) lose(s *Session, m *Message, l *Loss) {
 
 // cut breaks off the HTTP response that m belongs to, or the whole conversation if it belongs to none.
 func (p *Proxy) cut(s *Session, m *Message, l *Loss) {
-	if m.own != nil {
-		s.strikeCall(m.Dir, m.own)
+	switch {
+	case m.due:
+		s.strikeCall(ToServer, m.Answers)
+	case m.Dir == ToClient:
+	case m.own != nil:
+		s.strikeCall(ToServer, m.own)
+	case m.Kind == Response && m.Answers != nil: // the server waits on, and may hear it the next time
+		s.book(ToClient, m.Answers)
 	}
 	if m.Stream != nil {
 		m.Stream.Abort()

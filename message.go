@@ -107,6 +107,8 @@ type Message struct {
 	// Conn that knows it sets it, else the session does.
 	Within *PendingCall
 	own    *PendingCall // a Call's place in the book
+	// due says that Answers, a call of the client, is in the book until the Response goes on.
+	due bool
 	// Ruled is what rules did with the message, nil if nothing.
 	Ruled *Ruled
 	// Refusal is the cause of a Response that the proxy made in place of the server's.

@@ -198,11 +198,9 @@ func (p *Proxy) cancelled(s *Session, m *Message) {
 	if id == "" {
 		return
 	}
-	if c := s.strike(ToServer, id); c != nil {
+	if c := s.lookup(ToServer, id); c != nil && s.strikeCall(ToServer, c) {
 		p.finish(c.Message)
-		if c.cancel != nil {
-			c.cancel()
-		}
+		c.release()
 	}
 }
 
@@ -274,7 +272,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		}
 		return
 	case Response:
-		call := s.strike(ToServer, m.ID)
+		call := s.answered(m.ID)
 		if call == nil && m.Resumed {
 			break // the client asked for it; it may have lost it the first time
 		}
@@ -286,7 +284,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		if m.Refusal != nil { // what became of it is known to its Conn only
 			p.logRefused(call.Message, m.Refusal)
 		}
-		m.Answers = call
+		m.Answers, m.due = call, true
 		if m.Stream == nil {
 			m.Stream = call.Stream
 		}
@@ -315,13 +313,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 // toClient carries m through the interceptors, backwards, to the client.
 func (p *Proxy) toClient(s *Session, m *Message) {
 	m.Dir = ToClient
-	if m.Kind == Response && m.Answers != nil { // with it ends the stream of what is held
+	if m.due { // with it ends the stream of what is held
 		if held := m.Answers.held.Load(); held != nil {
-			p.hold(context.Background(), s, &Hold{}, *held, func(alive bool) {
-				if alive {
-					p.down(s, m, len(p.chain)-1, m, nil)
-				}
-			}, false)
+			p.hold(context.Background(), s, &Hold{}, *held, func(alive bool) { p.goOn(s, m, len(p.chain)-1, m, nil, alive) }, false)
 			return
 		}
 	}
@@ -348,7 +342,7 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 			e = &Error{Code: 403, Status: 200, Text: "refused", Cause: err}
 		}
 		out = e.answer(m.ID)
-		out.Dir, out.Stream, out.Answers = ToClient, m.Stream, m.Answers
+		out.Dir, out.Stream, out.Answers, out.due = ToClient, m.Stream, m.Answers, m.due
 		if e.Rule != "" {
 			p.logRefused(m, e)
 			out.Ruled = &Ruled{Was: m, Rule: e.Rule}
@@ -377,6 +371,10 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 		return
 	case out == nil || out.Dir != ToClient:
 		p.dropped(s, m, errors.New("stopped by an interceptor"))
+		return
+	}
+	if m.due && !s.strikeCall(ToServer, m.Answers) {
+		p.lost(s, m, answersNoCall)
 		return
 	}
 	p.send(s, out)

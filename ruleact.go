@@ -185,7 +185,7 @@ func (m *Message) came() *Message {
 func (m *Message) changed(next *Message, name string) *Message {
 	next.Dir, next.More, next.Last, next.Local, next.Resumed = m.Dir, m.More, m.Last, m.Local, m.Resumed
 	next.Stream, next.Origin, next.Reply, next.Answers, next.Within = m.Stream, m.Origin, m.Reply, m.Answers, m.Within
-	next.own, next.Refusal = m.own, m.Refusal
+	next.own, next.due, next.Refusal = m.own, m.due, m.Refusal
 	if m.Event != nil {
 		event := *m.Event
 		event.Frame = "" // which has the text as it came
