@@ -194,10 +194,10 @@ func (m *Message) changed(next *Message, name string) *Message {
 	next.Ruled = &Ruled{Was: m, Rule: name}
 	if before := m.Ruled; before != nil {
 		*next.Ruled = *before
-		next.Ruled.Rule = before.Rule + ", " + name
-		if before.Was == nil && before.Rule == "" {
-			next.Ruled.Was, next.Ruled.Rule = m, name
+		if next.Ruled.Rule = name; before.Rule != "" {
+			next.Ruled.Rule = before.Rule + ", " + name
 		}
+		next.Ruled.Was = m.came()
 	}
 	return next
 }
