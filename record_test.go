@@ -371,6 +371,26 @@ func TestRecordSaysWhatItMissed(t *testing.T) {
 	})
 }
 
+// A tape that can be written again when it is being closed gets no lines that say what is missing any more: they have no number.
+func TestRecordRecoversWhenOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	r := recordFile(t, path)
+	r.Pass = true
+	r.Stderr(nil, "first")
+	r.Flush()
+	r.fail(errHangs, nil)
+	r.Stderr(nil, "missing")
+	r.mu.Lock()
+	r.over = true
+	r.mu.Unlock()
+	defer time.AfterFunc(5*time.Second, func() { panic("recover goes on without end") }).Stop()
+	r.recover()
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Count(string(text), "\n") != 2 {
+		t.Errorf("got %.500q, %v, want a header and one line", text, err)
+	}
+}
+
 // A write that hangs refuses calls after its time, and does not keep the program from ending.
 func TestRecordHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
