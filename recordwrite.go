@@ -224,10 +224,6 @@ func (r *Recorder) recover() {
 			r.Log.Warn("tape is written again")
 			return
 		}
-		if r.over { // a line has no number any more
-			r.mu.Unlock()
-			return
-		}
 		blind := &Entry{Kind: lineBlind, Text: fmt.Sprintf("%d lines before this one are missing", said)}
 		r.stamp(blind.Kind, "", "", time.Time{})
 		line := append(appendFields(r.buf, blind), '}', '\n')
