@@ -29,11 +29,11 @@ type PendingCall struct {
 
 	deadline time.Duration // since the session was opened; guarded by that; 0 means none
 	struck   time.Duration // likewise, when its answer came; for who got it from strike or answered
-	answer   bool          // it has come and not gone on yet; guarded by the session
 
 	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
 	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
 	lost   atomic.Bool                   // it or its response was, by a rule: who asked waits on
+	answer bool                          // it has come and not gone on yet; guarded by the session
 }
 
 // release ends what carries the call, if there is something. c may be nil.
