@@ -112,8 +112,13 @@ func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {
 	if before == nil {
 		before = new(chan struct{})
 	}
-	p.hold(context.Background(), s, h, *before, func(alive bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if m.due {
+		s.whenOver(m.Answers, cancel)
+	}
+	p.hold(ctx, s, h, *before, func(alive bool) {
 		defer close(done)
+		defer cancel()
 		p.goOn(s, m, next, h.alone(), h.Err, alive)
 	}, m.Reply != nil && m.Stream != nil && !m.Reply.Listens)
 }
@@ -125,9 +130,6 @@ func (p *Proxy) goOn(s *Session, m *Message, next int, out *Message, err error, 
 		return
 	}
 	p.Log.Info("message to the client lost", "method", m.Method, "id", m.ID, "error", s.Reason())
-	if alive {
-		p.lost(s, m, answersNoCall)
-	}
 }
 
 // lose lets m vanish, but for what must be known of that: a call whose response is lost is in flight as before.
@@ -138,9 +140,7 @@ func (p *Proxy) lose(s *Session, m *Message, l *Loss) {
 		return
 	}
 	switch {
-	case m.due: // whoever asked waits on
-		s.abandon(m.Answers)
-	case m.Kind == Response && m.Answers != nil:
+	case m.Kind == Response && m.Answers != nil: // whoever asked waits on
 		s.book(ToServer+ToClient-m.Dir, m.Answers)
 		s.abandon(m.Answers)
 	case m.own != nil:
@@ -155,10 +155,9 @@ func (p *Proxy) cut(s *Session, m *Message, l *Loss) {
 	switch {
 	case m.due:
 		s.strikeCall(ToServer, m.Answers)
-	case m.Dir == ToClient:
-	case m.own != nil:
+	case m.Dir == ToServer && m.own != nil:
 		s.strikeCall(ToServer, m.own)
-	case m.Kind == Response && m.Answers != nil: // the server waits on, and may hear it the next time
+	case m.Dir == ToServer && m.Answers != nil: // the server waits on, and may hear it the next time
 		s.book(ToClient, m.Answers)
 	}
 	if m.Stream != nil {

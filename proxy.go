@@ -200,7 +200,7 @@ func (p *Proxy) cancelled(s *Session, m *Message) {
 	}
 	if c := s.lookup(ToServer, id); c != nil && s.strikeCall(ToServer, c) {
 		p.finish(c.Message)
-		c.release()
+		c.over()
 	}
 }
 
@@ -373,11 +373,9 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 		p.dropped(s, m, errors.New("stopped by an interceptor"))
 		return
 	}
-	if m.due && !s.strikeCall(ToServer, m.Answers) {
-		p.lost(s, m, answersNoCall)
-		return
+	if !m.due || s.strikeCall(ToServer, m.Answers) { // else its call is over meanwhile
+		p.send(s, out)
 	}
-	p.send(s, out)
 }
 
 // send passes m to the client. What could not be passed is logged, and a server that asked hears
@@ -452,9 +450,7 @@ func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
 	m.Answers = c
 	p.tellServer(s, m)
 	p.refuse(s, c.Message, c, e)
-	if c.cancel != nil {
-		c.cancel()
-	}
+	c.over()
 }
 
 // settle answers all that a session still owes its client when it ends.
@@ -483,8 +479,6 @@ func (p *Proxy) settle(s *Session, reason error) {
 		} else {
 			p.refuse(s, c.Message, c, e)
 		}
-		if c.cancel != nil {
-			c.cancel()
-		}
+		c.over()
 	}
 }

@@ -60,6 +60,16 @@ func TestRuleDelayedResponse(t *testing.T) {
 			t.Errorf("got the answer after %s", d)
 		}
 		w.next() // that it is cancelled
+		post := c.say(replayCall("2", "t", `{}`))
+		w.gets(replayCall("2", "t", `{}`)).result(`{}`)
+		synctest.Wait()
+		c.say(talkCancelled("2"))
+		w.gets(talkCancelled("2"))
+		if post != nil {
+			post.wait(c)
+		}
+		<-time.After(2 * time.Hour)
+		c.silent()
 	})
 }
 

@@ -30,16 +30,24 @@ type PendingCall struct {
 	deadline time.Duration // since the session was opened; guarded by that; 0 means none
 	struck   time.Duration // likewise, when its answer came; for who got it from strike or answered
 
-	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
-	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
-	lost   atomic.Bool                   // it or its response was, by a rule: who asked waits on
-	answer bool                          // it has come and not gone on yet; guarded by the session
+	seq, x atomic.Int64                       // of its line on the tape, and of that line's exchange; see [Entry]
+	waits  atomic.Pointer[context.CancelFunc] // ends what holds it or its response; nil for nothing
+	held   atomic.Pointer[chan struct{}]      // closed when what was held last of its exchange has gone on; nil for nothing
+	lost   atomic.Bool                        // it or its response was, by a rule: who asked waits on
+	answer bool                               // it has come and not gone on yet; guarded by the session
 }
 
 // release ends what carries the call, if there is something. c may be nil.
 func (c *PendingCall) release() {
 	if c != nil && c.cancel != nil {
 		c.cancel()
+	}
+}
+
+// over ends that, and what holds the call or its response.
+func (c *PendingCall) over() {
+	if c.release(); c.waits.Load() != nil {
+		(*c.waits.Load())()
 	}
 }
 
@@ -151,8 +159,8 @@ func (s *Session) setServer(server Server) bool {
 }
 
 // book enters a call that goes in direction d. An id that is in use is refused, as JSON-RPC has no
-// way to tell the answers apart. A call whose response was lost is entered again, however many there are, with the time
-// that it has left.
+// way to tell the answers apart. A call whose response was lost is entered again, unless it is there, however many there
+// are, with the time that it has left.
 func (s *Session) book(d Direction, c *PendingCall) *Error {
 	c.key = canonicalID(c.Message.ID)
 	s.mu.Lock()
@@ -266,7 +274,7 @@ func (s *Session) whenOver(c *PendingCall, cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.calls[ToServer][c.key] == c {
-		c.cancel = cancel // for who takes c out of the book
+		c.waits.Store(&cancel) // for who takes c out of the book
 	} else {
 		cancel()
 	}
@@ -369,8 +377,7 @@ func (s *Session) within(m *Message) *PendingCall {
 	if subscription != "" {
 		return calls[subscription]
 	}
-	var last *PendingCall
-	n := 0 // of those that are not answered
+	n, last := 0, (*PendingCall)(nil) // of those that are not answered
 	for _, c := range calls {
 		if m.Stream != nil && c.Stream == m.Stream || token != "" && canonicalID(c.Message.Token) == token {
 			return c
