@@ -112,14 +112,24 @@ func (p *Proxy) holdBack(s *Session, m *Message, next int, h *Hold) {
 	if before == nil {
 		before = new(chan struct{})
 	}
-	p.hold(context.Background(), s, h, *before, func(alive bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if m.due {
+		s.whenOver(m.Answers, cancel)
+	}
+	p.hold(ctx, s, h, *before, func(alive bool) {
 		defer close(done)
-		if alive {
-			p.down(s, m, next, h.alone(), h.Err)
-		} else {
-			p.Log.Info("message to the client lost", "method", m.Method, "id", m.ID, "error", s.Reason())
-		}
+		defer cancel()
+		p.goOn(s, m, next, h.alone(), h.Err, alive)
 	}, m.Reply != nil && m.Stream != nil && !m.Reply.Listens)
+}
+
+// goOn carries m, which was held, on to the client. A response whose call is over meanwhile, or the session, goes nowhere.
+func (p *Proxy) goOn(s *Session, m *Message, next int, out *Message, err error, alive bool) {
+	if alive && (!m.due || s.lookup(ToServer, m.ID) == m.Answers) {
+		p.down(s, m, next, out, err)
+		return
+	}
+	p.Log.Info("message to the client lost", "method", m.Method, "id", m.ID, "error", s.Reason())
 }
 
 // lose lets m vanish, but for what must be known of that: a call whose response is lost is in flight as before.
@@ -142,8 +152,13 @@ func (p *Proxy) lose(s *Session, m *Message, l *Loss) {
 
 // cut breaks off the HTTP response that m belongs to, or the whole conversation if it belongs to none.
 func (p *Proxy) cut(s *Session, m *Message, l *Loss) {
-	if m.own != nil {
-		s.strikeCall(m.Dir, m.own)
+	switch {
+	case m.due:
+		s.strikeCall(ToServer, m.Answers)
+	case m.Dir == ToServer && m.own != nil:
+		s.strikeCall(ToServer, m.own)
+	case m.Dir == ToServer && m.Answers != nil: // the server waits on, and may hear it the next time
+		s.book(ToClient, m.Answers)
 	}
 	if m.Stream != nil {
 		m.Stream.Abort()

@@ -90,6 +90,7 @@ type Message struct {
 	Last     bool // nothing more follows on Stream
 	Local    bool // the proxy made it
 	Resumed  bool // a server sent it on the client's own GET: it may answer a call of long ago
+	due      bool // Answers, a call of the client, is in the book until the Response goes on
 
 	// Stream is where the message belongs on the client's side: the response to one of its HTTP
 	// requests. Nil over stdio, and for what belongs to no request.

@@ -129,7 +129,9 @@ func (x *playIndex) add(e *Entry) error {
 	case m.Kind == Call:
 		x.addCall(s, e, m)
 	case m.Kind == Response:
-		if c := x.call(e.X); c != nil && c.response == 0 {
+		if i := sort.Search(len(x.lines), func(i int) bool { return x.lines[i].seq >= e.Was }); i < len(x.lines) && x.lines[i].seq == e.Was && x.lines[i].reply {
+			x.lines[i].messageAt = placeOf(e) // the server never saw the other
+		} else if c := x.call(e.X); c != nil && c.response == 0 {
 			x.link(&c.first, &c.last, x.line(e))
 			x.lines[c.last].reply = true
 		}

@@ -198,11 +198,9 @@ func (p *Proxy) cancelled(s *Session, m *Message) {
 	if id == "" {
 		return
 	}
-	if c := s.strike(ToServer, id); c != nil {
+	if c := s.lookup(ToServer, id); c != nil && s.strikeCall(ToServer, c) {
 		p.finish(c.Message)
-		if c.cancel != nil {
-			c.cancel()
-		}
+		c.over()
 	}
 }
 
@@ -274,7 +272,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		}
 		return
 	case Response:
-		call := s.strike(ToServer, m.ID)
+		call := s.answered(m.ID)
 		if call == nil && m.Resumed {
 			break // the client asked for it; it may have lost it the first time
 		}
@@ -286,7 +284,7 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 		if m.Refusal != nil { // what became of it is known to its Conn only
 			p.logRefused(call.Message, m.Refusal)
 		}
-		m.Answers = call
+		m.Answers, m.due = call, true
 		if m.Stream == nil {
 			m.Stream = call.Stream
 		}
@@ -315,13 +313,9 @@ func (p *Proxy) receive(s *Session, m *Message, err error) {
 // toClient carries m through the interceptors, backwards, to the client.
 func (p *Proxy) toClient(s *Session, m *Message) {
 	m.Dir = ToClient
-	if m.Kind == Response && m.Answers != nil { // with it ends the stream of what is held
+	if m.due { // with it ends the stream of what is held
 		if held := m.Answers.held.Load(); held != nil {
-			p.hold(context.Background(), s, &Hold{}, *held, func(alive bool) {
-				if alive {
-					p.down(s, m, len(p.chain)-1, m, nil)
-				}
-			}, false)
+			p.hold(context.Background(), s, &Hold{}, *held, func(alive bool) { p.goOn(s, m, len(p.chain)-1, m, nil, alive) }, false)
 			return
 		}
 	}
@@ -348,7 +342,7 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 			e = &Error{Code: 403, Status: 200, Text: "refused", Cause: err}
 		}
 		out = e.answer(m.ID)
-		out.Dir, out.Stream, out.Answers = ToClient, m.Stream, m.Answers
+		out.Dir, out.Stream, out.Answers, out.due = ToClient, m.Stream, m.Answers, m.due
 		if e.Rule != "" {
 			p.logRefused(m, e)
 			out.Ruled = &Ruled{Was: m, Rule: e.Rule}
@@ -379,7 +373,9 @@ func (p *Proxy) down(s *Session, m *Message, next int, out *Message, err error) 
 		p.dropped(s, m, errors.New("stopped by an interceptor"))
 		return
 	}
-	p.send(s, out)
+	if !m.due || s.strikeCall(ToServer, m.Answers) { // else its call is over meanwhile
+		p.send(s, out)
+	}
 }
 
 // send passes m to the client. What could not be passed is logged, and a server that asked hears
@@ -454,9 +450,7 @@ func (p *Proxy) expire(s *Session, d Direction, c *PendingCall) {
 	m.Answers = c
 	p.tellServer(s, m)
 	p.refuse(s, c.Message, c, e)
-	if c.cancel != nil {
-		c.cancel()
-	}
+	c.over()
 }
 
 // settle answers all that a session still owes its client when it ends.
@@ -485,8 +479,6 @@ func (p *Proxy) settle(s *Session, reason error) {
 		} else {
 			p.refuse(s, c.Message, c, e)
 		}
-		if c.cancel != nil {
-			c.cancel()
-		}
+		c.over()
 	}
 }

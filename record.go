@@ -347,7 +347,7 @@ func (r *Recorder) fields(s *Session, e *Entry, dst []byte) []byte {
 // line: what goes to the server together has the time of the first. A zero at is now, an era that is not "" is that of the
 // message. It requires that r.mu is held.
 func (r *Recorder) stamp(kind, dir, era string, at time.Time) int64 {
-	if r.over || r.failed != nil && kind != lineBlind {
+	if (r.over || r.failed != nil) && kind != lineBlind {
 		r.missed++
 		return 0
 	}

@@ -371,6 +371,28 @@ func TestRecordSaysWhatItMissed(t *testing.T) {
 	})
 }
 
+// A tape that can be written again when it is being closed says what is missing, once.
+func TestRecordRecoversWhenOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	r := recordFile(t, path)
+	r.Pass = true
+	r.Stderr(nil, "first")
+	r.Flush()
+	r.fail(errHangs, nil)
+	r.Stderr(nil, "missing")
+	r.mu.Lock()
+	r.over = true
+	r.mu.Unlock()
+	defer time.AfterFunc(5*time.Second, func() { panic("recover goes on without end") }).Stop()
+	r.recover()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, entries := recordRead(t, path); len(entries) != 3 || entries[1].Kind != lineBlind {
+		t.Errorf("got %+v, want one line that says what is missing", entries)
+	}
+}
+
 // A write that hangs refuses calls after its time, and does not keep the program from ending.
 func TestRecordHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

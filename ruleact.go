@@ -185,7 +185,7 @@ func (m *Message) came() *Message {
 func (m *Message) changed(next *Message, name string) *Message {
 	next.Dir, next.More, next.Last, next.Local, next.Resumed = m.Dir, m.More, m.Last, m.Local, m.Resumed
 	next.Stream, next.Origin, next.Reply, next.Answers, next.Within = m.Stream, m.Origin, m.Reply, m.Answers, m.Within
-	next.own, next.Refusal = m.own, m.Refusal
+	next.own, next.due, next.Refusal = m.own, m.due, m.Refusal
 	if m.Event != nil {
 		event := *m.Event
 		event.Frame = "" // which has the text as it came
@@ -194,10 +194,10 @@ func (m *Message) changed(next *Message, name string) *Message {
 	next.Ruled = &Ruled{Was: m, Rule: name}
 	if before := m.Ruled; before != nil {
 		*next.Ruled = *before
-		next.Ruled.Rule = before.Rule + ", " + name
-		if before.Was == nil && before.Rule == "" {
-			next.Ruled.Was, next.Ruled.Rule = m, name
+		if next.Ruled.Rule = name; before.Rule != "" {
+			next.Ruled.Rule = before.Rule + ", " + name
 		}
+		next.Ruled.Was = m.came()
 	}
 	return next
 }

@@ -33,7 +33,7 @@ type RuleNote struct {
 
 // Ruled is what rules did with a message that goes on, for those who see it after them.
 type Ruled struct {
-	Was    *Message   // as it came; nil if it is not changed, or if a rule made it
+	Was    *Message   // as it came, or as a rule made it; nil if it is not changed
 	Rule   string     // names of the rules that changed or made it
 	Notes  []RuleNote // of a message to the server: those that do not show otherwise
 	Twice  bool       // it is to be sent twice

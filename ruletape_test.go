@@ -127,3 +127,30 @@ func ruleTapeLines(t *testing.T, tape string) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// What a rule answers and another changes is on the tape as the client gets it.
+func TestRuleAnswerChangedOnTape(t *testing.T) {
+	rules := `{"name": "mask", "when": {"tool": "t", "dir": "to-client"}, "set": {"/result/a": 2}},
+		{"name": "mock", "when": {"tool": "t", "dir": "to-server"}, "answer": {"a": 1}}`
+	for _, w := range ruleWays() {
+		if w.server != "stdio" || w.modern {
+			continue
+		}
+		var heard string
+		w.rules = rules
+		talkTest(t, w, func(w *talk) {
+			c := w.dial()
+			c.say(w.call("1", `{}`, ""))
+			heard = c.next()
+		})
+		on := ""
+		for _, e := range recordCheck(t, w.tape) {
+			if e.Msg == heard {
+				on = e.Rule
+			}
+		}
+		if on != "mock, mask" || heard != talkResult("1", `{"a": 2}`) {
+			t.Errorf("got %s at the client, on the tape by %q", heard, on)
+		}
+	}
+}

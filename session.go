@@ -28,17 +28,26 @@ type PendingCall struct {
 	cancel  context.CancelFunc // ends what carries the call; may be nil
 
 	deadline time.Duration // since the session was opened; guarded by that; 0 means none
-	struck   time.Duration // likewise, when its answer came; for who got it from strike
+	struck   time.Duration // likewise, when its answer came; for who got it from strike or answered
 
-	seq, x atomic.Int64                  // of its line on the tape, and of that line's exchange; see [Entry]
-	held   atomic.Pointer[chan struct{}] // closed when what was held last of its exchange has gone on; nil for nothing
-	lost   atomic.Bool                   // it or its response was, by a rule: who asked waits on
+	seq, x atomic.Int64                       // of its line on the tape, and of that line's exchange; see [Entry]
+	waits  atomic.Pointer[context.CancelFunc] // ends what holds it or its response; nil for nothing
+	held   atomic.Pointer[chan struct{}]      // closed when what was held last of its exchange has gone on; nil for nothing
+	lost   atomic.Bool                        // it or its response was, by a rule: who asked waits on
+	answer bool                               // it has come and not gone on yet; guarded by the session
 }
 
 // release ends what carries the call, if there is something. c may be nil.
 func (c *PendingCall) release() {
 	if c != nil && c.cancel != nil {
 		c.cancel()
+	}
+}
+
+// over ends that, and what holds the call or its response.
+func (c *PendingCall) over() {
+	if c.release(); c.waits.Load() != nil {
+		(*c.waits.Load())()
 	}
 }
 
@@ -150,7 +159,8 @@ func (s *Session) setServer(server Server) bool {
 }
 
 // book enters a call that goes in direction d. An id that is in use is refused, as JSON-RPC has no
-// way to tell the answers apart. A call whose response was lost is entered again, with the time that it has left.
+// way to tell the answers apart. A call whose response was lost is entered again, unless it is there, however many there
+// are, with the time that it has left.
 func (s *Session) book(d Direction, c *PendingCall) *Error {
 	c.key = canonicalID(c.Message.ID)
 	s.mu.Lock()
@@ -167,7 +177,7 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 	if s.calls[d][c.key] != nil {
 		return &Error{Code: codeInvalid, Status: 400, Text: "a call with this id is in flight"}
 	}
-	if len(s.calls[d]) >= s.table.bounds.Calls {
+	if len(s.calls[d]) >= s.table.bounds.Calls && c.struck == 0 {
 		return &Error{Code: 503, Text: "too many calls in flight", RetryAfter: time.Second}
 	}
 	// A subscription is a call without an end.
@@ -182,6 +192,21 @@ func (s *Session) book(d Direction, c *PendingCall) *Error {
 		s.arm(now) // after c is entered, or the timer does not know of it
 	}
 	return nil
+}
+
+// answered finds the call of the client that a response with this id answers, nil if there is none. It stays in the book,
+// as what carries the response may take its time, or lose it: see strikeCall and abandon.
+func (s *Session) answered(id string) *PendingCall {
+	key := canonicalID(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = time.Now()
+	c := s.calls[ToServer][key]
+	if c == nil || c.answer {
+		return nil
+	}
+	c.answer, c.struck = true, s.used.Sub(s.opened)
+	return c
 }
 
 // strike takes the call with this id out of the book, and returns nil if there is none.
@@ -249,7 +274,7 @@ func (s *Session) whenOver(c *PendingCall, cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.calls[ToServer][c.key] == c {
-		c.cancel = cancel // for who takes c out of the book
+		c.waits.Store(&cancel) // for who takes c out of the book
 	} else {
 		cancel()
 	}
@@ -273,6 +298,7 @@ func (s *Session) abandon(c *PendingCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.lost.Store(true)
+	c.answer = false
 	s.settled()
 }
 
@@ -351,15 +377,17 @@ func (s *Session) within(m *Message) *PendingCall {
 	if subscription != "" {
 		return calls[subscription]
 	}
+	n, last := 0, (*PendingCall)(nil) // of those that are not answered
 	for _, c := range calls {
 		if m.Stream != nil && c.Stream == m.Stream || token != "" && canonicalID(c.Message.Token) == token {
 			return c
 		}
-	}
-	if m.Stream == nil && len(calls) == 1 && (m.Kind == Call || m.Method == methodLog || token != "") {
-		for _, c := range calls {
-			return c
+		if !c.answer {
+			n, last = n+1, c
 		}
+	}
+	if n == 1 && m.Stream == nil && (m.Kind == Call || m.Method == methodLog || token != "") {
+		return last
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func newVerifyIndex(tape namedTape, max int) (*verifyIndex, error) {
 // add takes in one line.
 func (x *verifyIndex) add(e *Entry) error {
 	m := tapeMessage(e)
-	if m.Kind == Opaque || e.Was != 0 && (m.Kind != Call || e.Dir == dirToClient) {
+	if m.Kind == Opaque || e.Was != 0 && (m.Kind == Notification || e.Dir == dirToClient) {
 		return nil // no message, which says enough elsewhere; or one that was there before a rule changed it
 	}
 	s := x.numbered[e.Session]
