@@ -25,10 +25,11 @@ type playIndex struct {
 
 	methods   map[string]bool // of calls
 	stateless bool            // there are calls of 2026-07-28 or later
-	revisions map[string]bool // of calls, later than 2026-07-28, that the server did not refuse
+	revisions map[string]bool // later than 2026-07-28, of calls that had results
 	skipped   int             // messages that cannot be played
 
 	sessions map[int64]*indexSession // until finish
+	odd      map[int64]string        // revisions later than 2026-07-28, by the seq of calls without answer; until finish
 
 	seed   maphash.Seed
 	ignore []Pointer
@@ -72,7 +73,7 @@ type indexSession struct {
 func newPlayIndex(ignore []Pointer) *playIndex {
 	return &playIndex{
 		lines: make([]playLine, 1), ignore: ignore, seed: maphash.MakeSeed(),
-		methods: map[string]bool{}, revisions: map[string]bool{}, sessions: map[int64]*indexSession{},
+		methods: map[string]bool{}, revisions: map[string]bool{}, sessions: map[int64]*indexSession{}, odd: map[int64]string{},
 	}
 }
 
@@ -177,7 +178,7 @@ func (x *playIndex) addCall(s *indexSession, e *Entry, m *Message) {
 	x.methods[m.Method] = true
 	x.stateless = x.stateless || isStateless(m.Revision)
 	if m.Revision > statelessRevision {
-		x.revisions[m.Revision] = true
+		x.odd[e.Seq] = m.Revision
 	}
 	x.calls = append(x.calls, c)
 }
@@ -194,10 +195,10 @@ func (x *playIndex) addResponse(s *indexSession, e *Entry, m *Message) {
 	if c.session == e.Session {
 		s.done = int32(sort.Search(len(x.calls), func(i int) bool { return x.calls[i].seq > c.seq }))
 	}
-	if member(m.Error, "code") == "-32022" {
-		revision, _ := unquote(member(member(m.Error, "data"), "requested"))
-		delete(x.revisions, revision)
+	if revision := x.odd[c.seq]; revision != "" && m.Result != "" {
+		x.revisions[revision] = true
 	}
+	delete(x.odd, c.seq)
 	c.gone = c.refusedUnseen(m.Error)
 	c.mismatch = !c.gone && member(m.Error, "code") == "-32020"
 }
@@ -228,7 +229,7 @@ func (x *playIndex) lone() map[uint64]bool {
 
 // finish sorts what was added.
 func (x *playIndex) finish() {
-	x.sessions = nil
+	x.sessions, x.odd = nil, nil
 	lone := x.lone()
 	x.calls = slices.DeleteFunc(x.calls, func(c playCall) bool { return c.gone || c.mismatch && !lone[c.key] })
 	slices.SortStableFunc(x.calls, func(a, b playCall) int {

@@ -22,6 +22,8 @@ func TestReplayLegacyForStateless(t *testing.T) {
 	k.tools("a", `{}`, "a")
 	k.exchange(replayCall(`1`, "meta", `{}`), `{"jsonrpc":"2.0","id":1,"result":{ "_meta":{"k":1e2},"content":[]}}`)
 	k.exchange(replayCall(`1`, "bad", `{}`), frontError(`1`, `-32602`))
+	k.exchange(strings.Replace(`{"jsonrpc":"2.0","id":9,"method":"server/discover","params":{`+replayMeta+`}}`, "2026-07-28", "2099-01-01", 1),
+		frontError(`9`, `-32020`)) // which does not say that the server knows the revision
 	replaying(t, k.tape(), PlayerOptions{}, func(g *replayRig) {
 		call := func(id, method string) string {
 			return `{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":{` + replayMeta + `}}`
