@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestParseRulePath(t *testing.T) {
@@ -353,8 +354,8 @@ func FuzzRulePath(f *testing.F) {
 	f.Add("/params/a", `{"jsonrpc":"2.0","method":"m"}`, "1")
 	f.Fuzz(func(t *testing.T, path, text, value string) {
 		p, err := parseRulePath(path)
-		if _, notMessage := Parse(text); err != nil || notMessage != nil || !json.Valid([]byte(value)) {
-			return
+		if _, notMessage := Parse(text); err != nil || notMessage != nil || !json.Valid([]byte(value)) || !utf8.ValidString(path+value) {
+			return // rule files are UTF-8
 		}
 		clear := !ambiguous(text) && !ambiguous(value)
 		values, odd := p.find(text)
