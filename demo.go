@@ -369,7 +369,7 @@ func (s *demoServer) wait(c *demoCall) bool {
 func (s *demoServer) answer(c *demoCall, members string) {
 	if c.Revision != "" {
 		members += `,"resultType":"complete"`
-		if strings.HasSuffix(c.Method, "/list") || c.Method == "server/discover" || c.Method == "resources/read" {
+		if cacheable(c.Method) {
 			members = `"cacheScope":"public",` + members + `,"ttlMs":3600000`
 		}
 	}

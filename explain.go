@@ -411,9 +411,9 @@ func (v *ruling) fate(came *Message) string {
 	switch {
 	case v.m.Dir != came.Dir:
 		return fateAnswered
-	case v.m.Ruled != nil && v.m.Ruled.Broken:
+	case v.m.broken():
 		return fateBroken
-	case v.m.Ruled != nil && v.m.Ruled.Twice:
+	case v.m.twice():
 		return fateTwice
 	case v.m.Raw != came.Raw:
 		return fateChanged

@@ -156,7 +156,7 @@ func (p *Proxy) deliver(ctx context.Context, w passage, out *Message, err error)
 			p.cancelled(s, m)
 		}
 		err = s.server.Send(ctx, out)
-		if out.Ruled != nil && out.Ruled.Twice && err == nil {
+		if out.twice() && err == nil {
 			s.server.Send(ctx, out) // the first one counts
 		}
 	}

@@ -174,7 +174,7 @@ func (c *playerConn) Send(ctx context.Context, m *Message) error {
 			return err
 		}
 	}
-	if m.Ruled != nil && m.Ruled.Broken {
+	if m.broken() {
 		return &Error{Code: codeParse, Status: 400, Text: "not a JSON-RPC message"}
 	}
 	switch m.Kind {

@@ -50,7 +50,7 @@ func TestReplayWhatWasRecorded(t *testing.T) {
 		rec := newRecorder(file, log)
 		d := newCommandDialer(recorded(startDemo, rec), 1<<20, log)
 		p := NewProxy(d, Bounds{Sessions: 10, Calls: 100, CallTimeout: time.Hour}, log, rec.Intercept)
-		p.OnEnd, p.OnDrop, p.OnTell = rec.Ended, rec.Dropped, rec.Told
+		rec.Attach(p)
 		g := &replayRig{t: t, proxy: p}
 		c := g.open(false)
 		for i, text := range said {

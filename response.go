@@ -24,7 +24,7 @@ func (x *httpStream) relay(m *Message) error {
 	x.wrote = true
 	switch {
 	case m.Event != nil && m.Event.Frame != "":
-		if err := x.text(strings.Repeat(m.Event.Frame, 1+btoi(m.Ruled != nil && m.Ruled.Twice))); err != nil {
+		if err := x.text(strings.Repeat(m.Event.Frame, 1+btoi(m.twice()))); err != nil {
 			return err
 		}
 	case x.sse && m.Kind != Opaque:
@@ -34,7 +34,7 @@ func (x *httpStream) relay(m *Message) error {
 		}
 		e.Data, e.HasData = m.Raw, true
 		x.scratch = appendEvent(x.scratch[:0], e)
-		if m.Ruled != nil && m.Ruled.Twice {
+		if m.twice() {
 			x.scratch = appendEvent(x.scratch, e)
 		}
 		if err := x.bytes(x.scratch); err != nil {
@@ -113,7 +113,7 @@ func (x *httpStream) json(m *Message) error {
 
 // body is the JSON of m, as often as it is to be sent: where nothing else separates messages, one line after the other.
 func (m *Message) body() string {
-	if m.Ruled != nil && m.Ruled.Twice {
+	if m.twice() {
 		return m.Raw + "\n" + m.Raw
 	}
 	return m.Raw
@@ -170,7 +170,7 @@ func (x *httpStream) event(m *Message) error {
 		}
 		e.Retry = x.retry()
 	}
-	if m.Ruled != nil && m.Ruled.Twice {
+	if m.twice() {
 		if err := x.put(e); err != nil {
 			return err
 		}

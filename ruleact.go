@@ -173,6 +173,12 @@ func (m *Message) ruled() *Message {
 	return &copied
 }
 
+// twice reports whether m is to be sent twice.
+func (m *Message) twice() bool { return m.Ruled != nil && m.Ruled.Twice }
+
+// broken reports whether m is not whole.
+func (m *Message) broken() bool { return m.Ruled != nil && m.Ruled.Broken }
+
 // came is m as its peer sent it.
 func (m *Message) came() *Message {
 	if m.Ruled != nil && m.Ruled.Was != nil {

@@ -357,7 +357,7 @@ func (h *sharedHandle) Send(ctx context.Context, m *Message) error {
 	if err != nil {
 		return err
 	}
-	if m.Kind != Call || m.Ruled != nil && m.Ruled.Broken { // nobody knows what the process makes of that
+	if m.Kind != Call || m.broken() { // nobody knows what the process makes of that
 		return run.line.Send(ctx, m)
 	}
 	c := run.book(m)

@@ -183,7 +183,7 @@ func (c *stdioClient) Send(ctx context.Context, m *Message) error {
 	if m.Kind == Call && c.eof.Load() {
 		return errClosed
 	}
-	if m.Ruled != nil && m.Ruled.Twice {
+	if m.twice() {
 		if err := c.lineConn.Send(ctx, m); err != nil {
 			return err
 		}
